@@ -13,8 +13,6 @@
 #include "hv/log.h"
 #include "layout.h"
 
-#define KVM_CPUID_ENTRIES_MAX 512
-
 const char *kvm_open_hint(int code)
 {
 	switch (code) {

@@ -12,6 +12,8 @@
 #include "hv/err.h"
 #include "irq.h"
 
+#define KVM_CPUID_ENTRIES_MAX 512	/* room in a table of kvm_supported_cpuid() */
+
 struct gmem;
 struct kvm_cpuid2;
 

@@ -56,7 +56,8 @@ static int vcpu_set_cpuid(struct vcpu *v, unsigned cpus, bool *mtrr, struct err 
 
 	if (r)
 		return r;
-	cpuid_for_vcpu(c, v->id, cpus, v->env->kvm->tsc_deadline);
+	cpuid_for_vcpu(c, KVM_CPUID_ENTRIES_MAX, v->id, cpus,
+		       v->env->kvm->tsc_deadline);
 	*mtrr = cpuid_has_mtrr(c);
 	if (ioctl(v->fd, KVM_SET_CPUID2, c) < 0)
 		return err_errno(e, "vCPU %u: KVM_SET_CPUID2", v->id);

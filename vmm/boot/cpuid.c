@@ -12,6 +12,8 @@
 #define LEAF1_ECX_HYPERVISOR BIT32(31)
 #define LEAF1_EDX_MTRR BIT32(12)
 #define LEAF1_EDX_HTT BIT32(28)
+#define LEAF_TOPOLOGY 0xb
+#define LEAF_TOPOLOGY_V2 0x1f
 #define TOPO_LEVEL_SMT 1
 #define TOPO_LEVEL_CORE 2
 #define AMD_ECX_CMP_LEGACY BIT32(1)
@@ -33,20 +35,42 @@ static void cpuid_leaf1(struct kvm_cpuid_entry2 *l, unsigned id, unsigned cpus, 
 	l->edx = cpus > 1 ? l->edx | LEAF1_EDX_HTT : l->edx & ~LEAF1_EDX_HTT;
 }
 
-/* Leaves 0xb and 0x1f: sub-leaf 0 is SMT (one thread), 1 is core, then an empty level. */
-static void cpuid_topology(struct kvm_cpuid_entry2 *l, unsigned id, unsigned cpus)
+/* Leaf 0xb: sub-leaf 0 is SMT (one thread), 1 is core, 2 the empty level that ends it. */
+static struct kvm_cpuid_entry2 cpuid_topology(unsigned level, unsigned id, unsigned cpus)
 {
-	l->eax = l->ebx = 0;
-	l->ecx = l->index;
-	l->edx = id;
-	if (l->index == 0) {
-		l->ebx = 1;
-		l->ecx |= TOPO_LEVEL_SMT << 8;
-	} else if (l->index == 1) {
-		l->eax = cpuid_width(cpus);
-		l->ebx = cpus;
-		l->ecx |= TOPO_LEVEL_CORE << 8;
+	struct kvm_cpuid_entry2 l = { .function = LEAF_TOPOLOGY,
+				      .index = level,
+				      .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+				      .ecx = level,
+				      .edx = id };
+
+	if (level == 0) {
+		l.ebx = 1;
+		l.ecx |= TOPO_LEVEL_SMT << 8;
+	} else if (level == 1) {
+		l.eax = cpuid_width(cpus);
+		l.ebx = cpus;
+		l.ecx |= TOPO_LEVEL_CORE << 8;
 	}
+	return l;
+}
+
+/* Only where the host's table reaches that far; leaf 0x1f, which could disagree, goes. */
+static void cpuid_rebuild_topology(struct kvm_cpuid2 *c, size_t room, unsigned id, unsigned cpus)
+{
+	uint32_t kept = 0, max_leaf = 0;
+
+	for (uint32_t i = 0; i < c->nent; i++) {
+		uint32_t leaf = c->entries[i].function;
+
+		if (leaf == 0)
+			max_leaf = c->entries[i].eax;
+		if (leaf != LEAF_TOPOLOGY && leaf != LEAF_TOPOLOGY_V2)
+			c->entries[kept++] = c->entries[i];
+	}
+	c->nent = kept;
+	for (unsigned level = 0; max_leaf >= LEAF_TOPOLOGY && level < 3 && c->nent < room; level++)
+		c->entries[c->nent++] = cpuid_topology(level, id, cpus);
 }
 
 /* Leaf 4: each cache level's sharing, and cores per package (both "minus one"). */
@@ -87,8 +111,6 @@ static void cpuid_entry(struct kvm_cpuid_entry2 *l, unsigned id, unsigned cpus, 
 	switch (l->function) {
 	case 0x1: cpuid_leaf1(l, id, cpus, tsc_deadline); break;
 	case 0x4: cpuid_cache(l, cpus); break;
-	case 0xb:
-	case 0x1f: cpuid_topology(l, id, cpus); break;
 	case 0x80000001:
 		l->ecx = cpus > 1 ? l->ecx | AMD_ECX_CMP_LEGACY : l->ecx & ~AMD_ECX_CMP_LEGACY;
 		break;
@@ -98,8 +120,10 @@ static void cpuid_entry(struct kvm_cpuid_entry2 *l, unsigned id, unsigned cpus, 
 	}
 }
 
-void cpuid_for_vcpu(struct kvm_cpuid2 *c, unsigned id, unsigned cpus, bool tsc_deadline)
+void cpuid_for_vcpu(struct kvm_cpuid2 *c, size_t room, unsigned id, unsigned cpus,
+		    bool tsc_deadline)
 {
+	cpuid_rebuild_topology(c, room, id, cpus);
 	for (uint32_t i = 0; i < c->nent; i++)
 		cpuid_entry(&c->entries[i], id, cpus, tsc_deadline);
 }

@@ -9,12 +9,15 @@ struct kvm_cpuid2;
 
 /**
  * cpuid_for_vcpu - turn the host's supported table into vCPU @id's, in place
- * @c:            room is what KVM returned; entries are only changed
+ * @c:            the host's table
+ * @room:         entries @c has memory for: the topology leaf is rebuilt with its sub-leaves,
+ *                which newer KVMs leave out
  * @id:           APIC ID, 0-based
  * @cpus:         vCPUs of the VM: one package of @cpus cores without SMT
  * @tsc_deadline: KVM offers the TSC-deadline timer (an extension, not in the table)
  */
-void cpuid_for_vcpu(struct kvm_cpuid2 *c, unsigned id, unsigned cpus, bool tsc_deadline);
+void cpuid_for_vcpu(struct kvm_cpuid2 *c, size_t room, unsigned id, unsigned cpus,
+		    bool tsc_deadline);
 /** cpuid_has_mtrr - leaf 1 EDX bit 12 of @c. */
 bool cpuid_has_mtrr(const struct kvm_cpuid2 *c);
 
