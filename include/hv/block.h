@@ -62,6 +62,8 @@ struct blk_open {
 struct blk_stats {
 	uint64_t meta_cache_bytes;	  /* qcow2 tables held in memory now */
 	uint64_t meta_cache_budget_bytes; /* and at most */
+	uint64_t guard_refusals;	  /* writes refused: they would make sector 0 a header */
+	uint64_t publishes;		  /* times metadata was linked and flushed */
 };
 
 /**
@@ -86,6 +88,12 @@ bool blk_readonly(const struct blk *b);
 const char *blk_format_name(const struct blk *b);
 /** blk_cluster_size - granularity of allocation in bytes; 512 for raw. */
 uint32_t blk_cluster_size(const struct blk *b);
+/**
+ * blk_align - bytes that offsets, lengths and memory should be multiples of: 512, or the
+ * file's own unit with O_DIRECT. Others work too, through a copy on the metadata thread.
+ */
+uint32_t blk_align(const struct blk *b);
+/** blk_get_stats - counters and the metadata cache's size. Any thread. */
 void blk_get_stats(const struct blk *b, struct blk_stats *out);
 
 /** blk_pread - read exactly @len bytes at @off; -EINVAL past the end, -EUCLEAN, -EIO. */
@@ -109,6 +117,7 @@ struct blk_extent {
 	enum blk_extent_kind kind;
 	unsigned depth;		/* 0: the top image */
 	unsigned file;		/* index for blk_file_fd() */
+	bool in_place;		/* DATA of the top image that may be overwritten where it is */
 	uint64_t off, len;	/* bytes of the virtual disk described */
 	uint64_t host_off, host_len;
 };
@@ -178,6 +187,67 @@ void blk_submit(struct blk_queue *q, struct blk_req *req);
 void blk_io_done(struct blk_queue *q, struct blk_io *io, int result);
 /** blk_queue_run - take in what the metadata thread has finished; call after wake(). */
 void blk_queue_run(struct blk_queue *q);
+
+/* ---- locks and the gate ------------------------------------------------------------ */
+
+/**
+ * blk_lock_fd - take QEMU's locks on an image's descriptor (blk_open does so by itself)
+ * @write: as a program that writes it; otherwise as a reader, which other readers may join
+ *
+ * They belong to the open file description: a descriptor passed to another process carries
+ * them along, and the last close (or blk_unlock_fd) drops them. The other user is not known
+ * to the kernel; the caller may add its pid from elsewhere.
+ *
+ * Return: 0, also on file systems without locks; -EBUSY "… is in use by another program".
+ */
+int blk_lock_fd(int fd, bool write, const char *path, struct err *e);
+/** blk_unlock_fd - drop them, in every process that shares the description. */
+void blk_unlock_fd(int fd);
+
+enum blk_gate_policy {
+	BLK_GATE_DENY,
+	BLK_GATE_SAME_DIR,	/* beneath the naming image's directory, no symlinks */
+	BLK_GATE_ALLOW,		/* whatever path the image names */
+};
+struct blk_gate {
+	enum blk_gate_policy policy;
+	bool lock;		/* take a reader's lock on what is opened */
+	const char *option;	/* for messages: the option that widens the policy; may be NULL */
+};
+/**
+ * blk_gate_open - a blk_gate_fn over the file system; @ctx is a struct blk_gate
+ *
+ * Only regular files and block devices are opened; "nbd:", "json:" and the like never are.
+ * Return: 0; -EACCES by policy, with the option in the message; -errno of the open.
+ */
+int blk_gate_open(void *ctx, const char *parent_path, const char *name, int *fd,
+		  char path[BLK_PATH_MAX], struct err *e);
+
+/* ---- ephemeral disks and checking --------------------------------------------------- */
+
+/**
+ * blk_open_ephemeral - writes to @tmp_fd, everything else from @base
+ * @base:   opened read-only; owned by the result from success on
+ * @tmp_fd: an empty unlinked file or memfd, owned by the result from success on
+ *
+ * The result forgets its writes when it is closed; flushes cost nothing.
+ */
+int blk_open_ephemeral(struct blk *base, int tmp_fd, struct blk **out, struct err *e);
+
+struct blk_check {
+	uint64_t corruptions;	/* references without a refcount, overlaps, bad offsets */
+	uint64_t leaks;		/* clusters counted but not referenced: lost space, no harm */
+	uint64_t copied_errors;	/* COPIED bits that contradict the refcount */
+	uint64_t clusters;	/* in use */
+	uint64_t file_clusters;
+};
+/**
+ * blk_check - compare a qcow2 image's references with its refcounts; changes nothing
+ *
+ * Publishes first, where the image is writable. Sync side only. Return: 0 with *@out filled
+ * (and the first finding in @e->msg); -ENOTSUP for raw; -errno if it could not be read.
+ */
+int blk_check(struct blk *b, struct blk_check *out, struct err *e);
 
 /* ---- creation ---------------------------------------------------------------------- */
 
