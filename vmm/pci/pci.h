@@ -80,6 +80,7 @@ struct msix_vector {
 	bool routed;
 };
 struct msix {
+	struct irq *irq;
 	unsigned n;		/* vectors; 0: no MSI-X */
 	unsigned cap;		/* offset of the capability */
 	unsigned bar;
@@ -130,7 +131,12 @@ void pci_bus_fini(struct pci_bus *b);
 int pci_bus_add(struct pci_bus *b, struct pci_dev *d, int slot, struct err *e);
 /** pci_bus_reset - power-on state for all devices, BARs where they were; vCPUs are stopped. */
 void pci_bus_reset(struct pci_bus *b);
-/** pci_bus_quiesce - wait until no I/O thread works for any device. Main thread. */
+/**
+ * pci_bus_quiesce - reset all devices and wait until no I/O thread works for any
+ *
+ * Main thread, vCPUs stopped. Disks may be read by the synchronous calls of lib/block from
+ * then on, until pci_bus_reset() readies the devices for a guest again.
+ */
 void pci_bus_quiesce(struct pci_bus *b);
 /** pci_host_bridge_add - the bridge at 00:00.0. */
 int pci_host_bridge_add(struct pci_bus *b, struct err *e);
