@@ -44,9 +44,8 @@ struct iothread_source {
 	uint32_t events;	/* EPOLLIN…; 0: registered but not looked at */
 	bool kick_only;		/* a kick eventfd: need not be looked at while spinning */
 	bool added;
+	bool in_epoll;		/* @events is not 0 and epoll knows */
 	struct iothread *thread;
-	struct iothread_source *next_ready;
-	uint32_t revents;
 };
 
 /* Memory to look at. Caller's storage. */
@@ -64,6 +63,14 @@ struct iothread_msg {
 	void (*fn)(void *ctx);
 	void *ctx;
 	struct iothread_msg *next;
+};
+
+/* A call to be made at the end of the turn, once however often asked for. Caller's storage. */
+struct iothread_defer {
+	void (*fn)(void *ctx);
+	void *ctx;
+	bool queued;
+	struct iothread_defer *next;
 };
 
 /**
@@ -99,6 +106,8 @@ void iothread_mod(struct iothread_source *s, uint32_t events);
 void iothread_del(struct iothread_source *s);
 void iothread_add_poller(struct iothread *t, struct iothread_poller *p);
 void iothread_del_poller(struct iothread *t, struct iothread_poller *p);
+/** iothread_defer - call @d->fn once before this turn ends: what batches. */
+void iothread_defer(struct iothread *t, struct iothread_defer *d);
 /** iothread_uring - the thread's ring, or NULL. */
 struct uring *iothread_uring(struct iothread *t);
 /** iothread_current - true on @t's own thread. */
