@@ -54,6 +54,9 @@ struct virtio_dev_ops {
 	void (*stop)(struct virtio_queue *q);
 	/* Optional: reset is complete, no thread is in the device. */
 	void (*reset)(struct virtio_dev *d);
+	/* Optional: let go of shared resources after vdev_quiesce(), take them again. Main thread. */
+	void (*park)(struct virtio_dev *d);
+	void (*unpark)(struct virtio_dev *d);
 	/* Release the instance, fds included; @d is part of it. */
 	void (*free)(struct virtio_dev *d);
 };
@@ -141,8 +144,10 @@ void vdev_config_write(struct virtio_dev *d, unsigned off, const void *data, uns
 uint8_t vdev_generation(struct virtio_dev *d);
 /** vdev_reset - as a status write of 0: completes at once or when the I/O threads let go. */
 void vdev_reset(struct virtio_dev *d);
-/** vdev_quiesce - reset and wait for its end. Main thread; the I/O threads run. */
+/** vdev_quiesce - reset, wait for its end and park. Main thread; the I/O threads run. */
 void vdev_quiesce(struct virtio_dev *d);
+/** vdev_unpark - undo what vdev_quiesce() did besides the reset. Main thread; idempotent. */
+void vdev_unpark(struct virtio_dev *d);
 /** vdev_free - release an instance that was not (or is no longer) behind a transport. */
 void vdev_free(struct virtio_dev *d);
 
