@@ -495,6 +495,13 @@ static void ext4_file_close(struct gfs_fs *gfs, void *h)
 	ext4_ino_close(h);
 }
 
+int gfs_ext4_raw_read(struct gfs_fs *gfs, uint64_t off, void *buf, size_t len)
+{
+	struct ext4 *x = gfs->priv;
+
+	return ext4_dev_read(&x->dev, off, buf, len);
+}
+
 const struct gfs_ops gfs_ext4_ops = {
 	.open = ext4_open,
 	.close = ext4_close,

@@ -11,6 +11,7 @@
 struct ext4_patch {
 	uint64_t block;		/* file system block */
 	uint64_t journal_block; /* where its contents are, also a file system block */
+	uint32_t order;		/* jbd2.c: of writing */
 	bool escaped;		/* the first four bytes were the journal's magic */
 };
 

@@ -97,6 +97,9 @@ struct gfs_ops {
 };
 extern const struct gfs_ops gfs_ext4_ops, gfs_fat_ops, gfs_xfs_ops;
 
+/** gfs_ext4_raw_read - an opened ext4's bytes as its replayed journal has them (tests). */
+int gfs_ext4_raw_read(struct gfs_fs *fs, uint64_t off, void *buf, size_t len);
+
 #define GFS_NOTE_MAX 160
 struct gfs_fs {
 	struct gfs *gfs;

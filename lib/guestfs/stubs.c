@@ -37,10 +37,6 @@ static int no_open(struct gfs_fs *fs, struct err *e)
 	return err_set(e, -ENOTSUP, "not read yet");
 }
 const struct gfs_ops gfs_fat_ops = { .open = no_open }, gfs_xfs_ops = { .open = no_open };
-int jbd2_replay(ext2_filsys fs, struct ext4_dev *d, char *note, size_t n, struct err *e)
-{
-	return 0;
-}
 #include "boot_priv.h"
 int bootcfg_extlinux(struct boot_scan *s, struct gfs_fs *fs)
 {

@@ -18,7 +18,7 @@
 #include <zlib.h>
 
 #include "hv/fd.h"
-#include "hv/guestfs.h"
+#include "../../lib/guestfs/gfs_priv.h"
 
 #define PIECE 65536
 #define IMAGES_MAX 16
@@ -81,6 +81,24 @@ static int cmd_cat(struct gfs_fs *fs, const char *path, struct err *e)
 	r = copy_out(f);
 	gfs_file_close(f);
 	return r;
+}
+
+static int cmd_dump(struct gfs_fs *fs, struct err *e)
+{
+	static uint8_t buf[PIECE];
+	uint64_t size = gfs_fs_info(fs)->size;
+
+	if (gfs_use(fs, e))
+		return fail(e);
+	for (uint64_t off = 0; off < size; off += PIECE) {
+		size_t n = (size_t)MIN((uint64_t)PIECE, size - off);
+		int r = fs->ops == &gfs_ext4_ops ? gfs_ext4_raw_read(fs, off, buf, n)
+						 : gfs_src_read(&fs->src, off, buf, n);
+
+		if (r || fwrite(buf, 1, n, stdout) != n)
+			return 1;
+	}
+	return 0;
 }
 
 struct tree {
@@ -209,6 +227,8 @@ static int run(struct gfs *g, const char *cmd, char **arg)
 	fs = gfs_fs_get(g, strtoul(arg[0], NULL, 10));
 	if (!fs)
 		return 1;
+	if (!strcmp(cmd, "dump"))
+		return cmd_dump(fs, &e);
 	if (!strcmp(cmd, "cat"))
 		return cmd_cat(fs, arg[1], &e);
 	if (!strcmp(cmd, "ls"))
