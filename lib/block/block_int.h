@@ -83,6 +83,7 @@ struct blk {
 	unsigned images;
 	uint64_t size;
 	bool readonly;
+	bool ephemeral;			/* nobody will open it again: close writes nothing */
 	enum blk_cache cache;
 	uint32_t align;			/* the largest of the files' units */
 	bool slow_io;			/* extents may be smaller than align: the owner moves data */

@@ -282,12 +282,22 @@ int blk_open(const struct blk_open *o, struct blk **out, struct err *e)
 	return blk_open_with(o, NULL, NULL, out, e);
 }
 
+/* The first publish links, those after it take down the counters of what was dropped. */
+static int close_publish(struct blk *b)
+{
+	int r = blk_own_flush(b);
+
+	for (int i = 0; i < 1000 && !r && atomic_load(&b->meta_dirty); i++)
+		r = blk_own_publish(b);
+	return r;
+}
+
 int blk_close(struct blk *b)
 {
 	int r, c;
 
 	assert(!b->queues);
-	r = b->readonly ? 0 : blk_own_flush(b);
+	r = b->readonly || b->ephemeral ? 0 : close_publish(b);
 	c = chain_close(b);
 	blk_release(b);
 	return r ? r : c;
@@ -327,6 +337,7 @@ int blk_open_ephemeral(struct blk *base, int tmp_fd, struct blk **out, struct er
 	}
 	table_cache_move(b, base);
 	qcow2_set_backed(b->image[0]);
+	b->ephemeral = true;
 	base->images = 0;
 	blk_release(base);
 	*out = b;

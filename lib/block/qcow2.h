@@ -53,7 +53,7 @@ struct qcow2 {
 	_Atomic(struct qtable *) *l2;		/* l1_used; any thread */
 	_Atomic uint64_t file_end;		/* bytes; no cluster lies past it; any thread */
 
-	_Atomic uint64_t reft_off, reft_bytes;	/* on disk; any thread */
+	_Atomic uint64_t reft_place;		/* on disk, see reft_set(); any thread */
 	uint32_t reft_len;			/* entries in memory */
 	uint64_t *reft;				/* host order */
 	struct qtable **rb;			/* reft_len */
@@ -77,6 +77,19 @@ static inline struct qcow2 *qcow2_of(const struct blk_image *img)
 static inline uint64_t qcow2_clusters(const struct qcow2 *q, uint64_t bytes)
 {
 	return (bytes >> q->cluster_bits) + ((bytes & (q->cluster_size - 1)) != 0);
+}
+
+/* The refcount table's place in one word: it moves while queue threads check offsets. */
+static inline void reft_set(struct qcow2 *q, uint64_t off, uint64_t clusters)
+{
+	atomic_store(&q->reft_place, off >> 9 << 16 | clusters);
+}
+static inline void reft_get(const struct qcow2 *q, uint64_t *off, uint64_t *end)
+{
+	uint64_t place = atomic_load_explicit(&q->reft_place, memory_order_relaxed);
+
+	*off = place >> 16 << 9;
+	*end = *off + ((place & 0xffff) << q->cluster_bits);
 }
 
 /* qcow2_open.c */
@@ -129,14 +142,13 @@ void cluster_cache_free(struct cluster_cache *c);
 int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *cluster, uint64_t *got, bool *virgin);
 /** qcow2_unalloc - give back at once what was never linked. */
 void qcow2_unalloc(struct qcow2 *q, uint64_t cluster, uint64_t n);
-int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *out);
 int qcow2_refcount_dec(struct qcow2 *q, uint64_t cluster, uint64_t *left);
 uint64_t refcount_load(const void *block, uint64_t i, unsigned order);
 void refcount_store(void *block, uint64_t i, unsigned order, uint64_t v);
 
 /* qcow2_free.c */
-int qcow2_free_later(struct qcow2 *q, uint64_t cluster, uint64_t n);
-int qcow2_free_entry(struct qcow2 *q, uint64_t entry);
+void qcow2_free_later(struct qcow2 *q, uint64_t cluster, uint64_t n);
+void qcow2_free_entry(struct qcow2 *q, uint64_t entry);
 void qcow2_free_ready(struct qcow2 *q);
 void qcow2_frees_published(struct qcow2 *q);
 

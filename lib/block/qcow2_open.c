@@ -301,7 +301,7 @@ static int read_be64_table(struct qcow2 *q, uint64_t *out, uint64_t n, uint64_t 
 /* A reader never looks at refcounts. */
 static int read_tables(struct qcow2 *q, struct err *e)
 {
-	uint64_t n = MAX(q->l1_used, 1u), rn = q->img->readonly ? 0 : q->reft_len;
+	uint64_t n = MAX(q->l1_used, 1u), rn = q->img->readonly ? 0 : q->reft_len, reft, reft_end;
 	int r = check_chain_tables(q, e);
 
 	if (r)
@@ -313,9 +313,10 @@ static int read_tables(struct qcow2 *q, struct err *e)
 	q->io_buf = aligned_alloc(4096, MAX(q->cluster_size, 4096u));
 	if (!q->l1 || !q->l2 || !q->reft || !q->rb || !q->io_buf)
 		return err_set(e, -ENOMEM, "%s: out of memory", q->img->path);
+	reft_get(q, &reft, &reft_end);
 	r = read_be64_table(q, (uint64_t *)q->l1, q->l1_used, q->l1_off);
 	if (!r && rn)
-		r = read_be64_table(q, q->reft, rn, atomic_load(&q->reft_off));
+		r = read_be64_table(q, q->reft, rn, reft);
 	if (r)
 		return err_set(e, r, "%s: cannot read its tables: %s", q->img->path, strerror(-r));
 	return 0;
@@ -323,9 +324,9 @@ static int read_tables(struct qcow2 *q, struct err *e)
 
 bool qcow2_host_ok(const struct qcow2 *q, uint64_t off, uint64_t len)
 {
-	uint64_t end = off + len, reft = atomic_load_explicit(&q->reft_off, memory_order_relaxed);
-	uint64_t reft_end = reft + atomic_load_explicit(&q->reft_bytes, memory_order_relaxed);
+	uint64_t end = off + len, reft, reft_end;
 
+	reft_get(q, &reft, &reft_end);
 	if (off < q->cluster_size || off >= QCOW2_OFFSET_MAX ||
 	    off >= atomic_load_explicit(&q->file_end, memory_order_acquire))
 		return false;
@@ -352,8 +353,7 @@ static void qcow2_set_geometry(struct qcow2 *q, const struct head *hd)
 	q->l1_off = h->l1_table_offset;
 	q->l1_size = h->l1_size;
 	q->l1_used = (uint32_t)((h->size >> span) + ((h->size & (BIT64(span) - 1)) != 0));
-	atomic_store(&q->reft_off, h->refcount_table_offset);
-	atomic_store(&q->reft_bytes, (uint64_t)h->refcount_table_clusters << h->cluster_bits);
+	reft_set(q, h->refcount_table_offset, h->refcount_table_clusters);
 	q->reft_len = (uint32_t)(((uint64_t)h->refcount_table_clusters << h->cluster_bits) / 8);
 	q->nb_snapshots = h->nb_snapshots;
 	q->snapshots_off = h->snapshots_offset;
@@ -362,15 +362,25 @@ static void qcow2_set_geometry(struct qcow2 *q, const struct head *hd)
 	q->img->size = h->size;
 }
 
-static void qcow2_release(struct qcow2 *q)
+static void free_tables(struct qcow2 *q)
 {
 	table_cache_drop_image(q);
-	free(q->frees);
 	free(q->l1);
 	free(q->l2);
 	free(q->reft);
 	free(q->rb);
 	free(q->io_buf);
+	q->l1 = NULL;
+	q->l2 = NULL;
+	q->reft = NULL;
+	q->rb = NULL;
+	q->io_buf = NULL;
+}
+
+static void qcow2_release(struct qcow2 *q)
+{
+	free_tables(q);
+	free(q->frees);
 	free(q->backing_name);
 	free(q);
 }
@@ -444,11 +454,47 @@ void qcow2_corrupt(struct blk_image *img)
 	(void)qcow2_write_incompat(q, q->incompat | QCOW2_INCOMPAT_CORRUPT);
 }
 
+/* The bits stand for things (bitmaps) that go stale by our first write. */
+static int clear_autoclear(struct qcow2 *q, struct err *e)
+{
+	size_t at = offsetof(struct qcow2_header, autoclear_features);
+	uint8_t be[8];
+	int r;
+
+	if (q->version < 3)
+		return 0;
+	r = bfile_pread(&q->img->file, be, sizeof(be), at);
+	if (!r && load_be64(be))
+		r = write_header_u64(q, at, 0);
+	return r ? err_set(e, r, "%s: cannot change its header: %s", q->img->path, strerror(-r)) : 0;
+}
+
+/* Rebuilding replaces the refcounts on disk: read the tables again. */
+static int repair_dirty(struct qcow2 *q, struct err *e)
+{
+	uint64_t size, reft, reft_end;
+	int r = qcow2_rebuild_refcounts(q, e);
+
+	if (!r)
+		r = qcow2_write_incompat(q, q->incompat & ~QCOW2_INCOMPAT_DIRTY);
+	if (!r)
+		r = bfile_size(&q->img->file, &size);
+	if (r)
+		return err_wrap(e, r, "%s was not closed properly, and repairing it failed",
+				q->img->path);
+	q->virgin = qcow2_clusters(q, size);
+	atomic_store(&q->file_end, q->virgin << q->cluster_bits);
+	free_tables(q);
+	reft_get(q, &reft, &reft_end);
+	q->reft_len = (uint32_t)((reft_end - reft) / 8);
+	return read_tables(q, e);
+}
+
 int qcow2_make_writable(struct blk *b, struct err *e)
 {
 	struct blk_image *img = blk_top(b);
 	struct qcow2 *q;
-	int r = 0;
+	int r;
 
 	if (b->readonly || img->drv != &blk_qcow2_driver)
 		return 0;
@@ -463,19 +509,9 @@ int qcow2_make_writable(struct blk *b, struct err *e)
 			       img->path);
 	if (img->no_backing && q->backing_name)
 		return err_set(e, -EINVAL, "%s cannot be written without its backing file", img->path);
-	if (q->incompat & QCOW2_INCOMPAT_DIRTY)
-		r = qcow2_rebuild_refcounts(q, e);
-	/* What the autoclear bits stand for (bitmaps) would go stale by our first write. */
-	if (!r && q->version == 3) {
-		uint8_t be[8];
-		size_t at = offsetof(struct qcow2_header, autoclear_features);
-
-		r = bfile_pread(&img->file, be, sizeof(be), at);
-		if (!r && load_be64(be))
-			r = write_header_u64(q, at, 0);
-		if (r)
-			err_set(e, r, "%s: cannot change its header: %s", img->path, strerror(-r));
-	}
+	r = clear_autoclear(q, e);
+	if (!r && (q->incompat & QCOW2_INCOMPAT_DIRTY))
+		r = repair_dirty(q, e);
 	return r;
 }
 

@@ -201,6 +201,8 @@ int blk_own_publish(struct blk *b)
 	if (!r) {
 		atomic_store(&b->meta_dirty, false);
 		atomic_fetch_add(&b->publishes, 1);
+		if (img->drv->tidy)	/* lowers refcounts, which makes it dirty again */
+			img->drv->tidy(img);
 	}
 	if (r == -EUCLEAN)
 		blk_own_corrupt(b, 0);
