@@ -88,9 +88,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (vq_pop(&vq, &c))
 			break;
 		assert(c.n_out + c.n_in <= ARRAY_SIZE(iov));
-		one_request(&c);
 		if (data[0] & 4)
 			touch(&c);	/* may overwrite the rings: the driver asked for it */
+		one_request(&c);
 		vq_push(&vq, c.head, (uint32_t)c.bytes_in);
 		vq_publish(&vq);
 		(void)vq_need_irq(&vq);
