@@ -282,8 +282,7 @@ static bool any_usable(const struct boot_list *l)
 int gfs_boot_entries(struct gfs *g, struct boot_list *out, struct err *e)
 {
 	static int (*const readers[])(struct boot_scan *, struct gfs_fs *) = {
-		bootcfg_grub,	 bootcfg_bls, bootcfg_extlinux,
-		bootcfg_systemd, bootcfg_uki, bootcfg_newest,
+		bootcfg_grub, bootcfg_bls, bootcfg_extlinux, bootcfg_systemd, bootcfg_newest,
 	};
 	struct boot_scan s = { .g = g, .list = out };
 	int r = 0;
