@@ -13,20 +13,6 @@ bool vblk_is_write(uint32_t type)
 	       type == VIRTIO_BLK_T_WRITE_ZEROES;
 }
 
-/* Drop the first @len bytes of the @n entries at *@iov; there are as many. */
-static void iov_cut_front(struct iovec **iov, unsigned *n, size_t len)
-{
-	while (*n && len >= (*iov)->iov_len) {
-		len -= (*iov)->iov_len;
-		++*iov;
-		--*n;
-	}
-	if (len) {
-		(*iov)->iov_base = (char *)(*iov)->iov_base + len;
-		(*iov)->iov_len -= len;
-	}
-}
-
 int vblk_parse(struct vq_chain *c, struct vblk_header *h, struct iovec **data, unsigned *n_data,
 	       uint64_t *data_len, uint8_t **status)
 {
@@ -46,7 +32,7 @@ int vblk_parse(struct vq_chain *c, struct vblk_header *h, struct iovec **data, u
 		*data = c->iov;
 		*n_data = c->n_out;
 		*data_len = c->bytes_out - sizeof(raw);
-		iov_cut_front(data, n_data, sizeof(raw));
+		vq_iov_cut_front(data, n_data, sizeof(raw));
 	} else {
 		*data = c->iov + c->n_out;
 		*n_data = last->iov_len ? c->n_in : c->n_in - 1;

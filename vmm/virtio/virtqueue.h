@@ -80,5 +80,18 @@ void vq_kicks_off(struct virtqueue *vq);
 bool vq_kicks_on(struct virtqueue *vq);
 /** vq_done_write - the first @len bytes at @iov (pieces of a chain) were written: dirty log. */
 void vq_done_write(struct virtqueue *vq, const struct iovec *iov, unsigned n, uint64_t len);
+/** vq_iov_cut_front - drop the first @len bytes of the *@n entries at *@iov, in place. */
+static inline void vq_iov_cut_front(struct iovec **iov, unsigned *n, size_t len)
+{
+	while (*n && len >= (*iov)->iov_len) {
+		len -= (*iov)->iov_len;
+		++*iov;
+		--*n;
+	}
+	if (*n) {
+		(*iov)->iov_base = (char *)(*iov)->iov_base + len;
+		(*iov)->iov_len -= len;
+	}
+}
 
 #endif
