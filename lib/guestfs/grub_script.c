@@ -82,6 +82,7 @@ static void args_push(struct grub *g, struct grub_args *a, struct text *t)
 		g->failed = true;
 		return;
 	}
+	g->steps += (unsigned)(t->len / 64); /* long words cost as much as statements */
 	a->v[a->n] = text_take(t);
 	if (a->v[a->n])
 		a->n++;
