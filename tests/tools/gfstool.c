@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "hv/bytes.h"
 #include "hv/fd.h"
 #include "../../lib/guestfs/gfs_priv.h"
 
@@ -97,6 +98,24 @@ static int cmd_dump(struct gfs_fs *fs, struct err *e)
 
 		if (r || fwrite(buf, 1, n, stdout) != n)
 			return 1;
+	}
+	return 0;
+}
+
+/* Size, then every sector that is not all zeros with its number in front. */
+static int cmd_sparse(const struct gfs_source *src)
+{
+	static const uint8_t zeros[512];
+	uint8_t rec[4 + 512];
+
+	store_le32(rec, (uint32_t)(src->size / 512));
+	fwrite(rec, 1, 4, stdout);
+	for (uint64_t i = 0; i < src->size / 512; i++) {
+		store_le32(rec, (uint32_t)i);
+		if (src->read(src->ctx, i * 512, rec + 4, 512))
+			return 1;
+		if (memcmp(rec + 4, zeros, 512))
+			fwrite(rec, 1, sizeof(rec), stdout);
 	}
 	return 0;
 }
@@ -243,7 +262,7 @@ static int run(struct gfs *g, const char *cmd, char **arg)
 
 static int operands(const char *cmd)
 {
-	if (!strcmp(cmd, "fs") || !strncmp(cmd, "boot", 4))
+	if (!strcmp(cmd, "fs") || !strcmp(cmd, "sparse") || !strncmp(cmd, "boot", 4))
 		return 0;
 	return !strcmp(cmd, "cat") || !strcmp(cmd, "ls") || !strcmp(cmd, "tree") ? 2 : 1;
 }
@@ -268,6 +287,8 @@ int main(int argc, char **argv)
 		src[n] = (struct gfs_source){ image_read, &fd[n],
 					      (uint64_t)lseek(fd[n], 0, SEEK_END) };
 	}
+	if (!strcmp(argv[1], "sparse"))
+		return cmd_sparse(&src[0]);
 	if (gfs_open_sources(src, n, &g, &e))
 		return fail(&e);
 	r = run(g, argv[1], argv + 2);
