@@ -1,6 +1,6 @@
 # Flags, variants and object lists; included by the Makefile.
 STD       := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64
-WARN      := -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wno-unused-parameter \
+WARN      := -Wall -Wextra -Werror -Wno-missing-field-initializers -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wno-unused-parameter \
 	     -Wshadow -Wpointer-arith
 INC       := -Iinclude -Ivmm
 HARDEN    := -fPIE -fstack-protector-strong -fno-strict-aliasing

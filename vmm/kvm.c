@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <linux/kvm.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -25,22 +27,44 @@ const char *kvm_open_hint(int code)
 	return "see vmm doctor";
 }
 
-int kvm_check(const struct kvm *k, long cap)
+static int kvm_check(const struct kvm *k, long cap)
 {
 	int r = ioctl(k->vm_fd >= 0 ? k->vm_fd : k->sys_fd, KVM_CHECK_EXTENSION, cap);
 
 	return r < 0 ? 0 : r;
 }
 
-static const struct {
+struct kvm_extension {
 	long cap;
 	const char *name;
-} kvm_required[] = {
+};
+
+static const struct kvm_extension kvm_required[] = {
 	{ KVM_CAP_IRQCHIP, "in-kernel irqchip" }, { KVM_CAP_USER_MEMORY, "user memory" },
 	{ KVM_CAP_IRQFD, "irqfd" },		  { KVM_CAP_IOEVENTFD, "ioeventfd" },
 	{ KVM_CAP_IRQ_ROUTING, "irq routing" },	  { KVM_CAP_SIGNAL_MSI, "MSI" },
 	{ KVM_CAP_EXT_CPUID, "CPUID" },		  { KVM_CAP_IMMEDIATE_EXIT, "immediate exit" },
 };
+
+static const struct kvm_extension kvm_optional[] = {
+	{ KVM_CAP_TSC_DEADLINE_TIMER, "TSC-deadline" },
+	{ KVM_CAP_X2APIC_API, "x2APIC" },
+	{ KVM_CAP_IOEVENTFD_ANY_LENGTH, "ioeventfd-any-length" },
+};
+
+unsigned kvm_missing_optional(const struct kvm *k, char *buf, size_t len)
+{
+	unsigned n = 0;
+
+	*buf = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(kvm_optional); i++) {
+		if (kvm_check(k, kvm_optional[i].cap))
+			continue;
+		snprintf(buf + strlen(buf), len - strlen(buf), " %s", kvm_optional[i].name);
+		n++;
+	}
+	return n;
+}
 
 int kvm_attach(struct kvm *k, int sys_fd, struct err *e)
 {

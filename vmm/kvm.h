@@ -39,8 +39,12 @@ int kvm_map_memory(struct kvm *k, const struct gmem *m, struct err *e);
 int kvm_supported_cpuid(const struct kvm *k, struct kvm_cpuid2 **out, struct err *e);
 /** kvm_create_vcpu - descriptor of vCPU @id (APIC ID); caller closes. */
 int kvm_create_vcpu(const struct kvm *k, unsigned id, int *out, struct err *e);
-/** kvm_check - value of extension @cap; 0 if absent. */
-int kvm_check(const struct kvm *k, long cap);
+/**
+ * kvm_missing_optional - names of the extensions that vmm can use but does without
+ *
+ * Return: how many; @buf holds their names, each with a space in front.
+ */
+unsigned kvm_missing_optional(const struct kvm *k, char *buf, size_t len);
 /** kvm_open_hint - the usual cure for the errno with which opening /dev/kvm failed. */
 const char *kvm_open_hint(int code);
 
