@@ -1,0 +1,603 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The launcher. Phases: options → open everything they name (and lock the disks) → fork →
+ * serve the machine (gate requests, terminal, signals) → its exit status is ours. Detached,
+ * it leaves as soon as the guest runs.
+ */
+#include "launcher.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "hv/fd.h"
+#include "hv/log.h"
+#include "hv/loop.h"
+#include "hv/opts.h"
+#include "kvm.h"
+#include "link.h"
+#include "machine.h"
+#include "terminal.h"
+#include "virtio/tap.h"
+
+#define ESCAPE_KEY 0x1d	/* Ctrl-] */
+
+struct launcher {
+	struct config cfg;
+	struct machine_args args;
+	struct stat disk_stat[CONFIG_DISKS_MAX];
+	struct blk_gate gate;
+	struct loop *loop;
+	struct loop_source link_src;
+	int link_fd;
+	int console_in, console_out;	/* our ends; -1: the console is not on this terminal */
+	struct pump in, out;
+	pid_t machine;
+	int status;
+	bool running;
+};
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+static int launcher_open_kvm(struct launcher *l, struct err *e)
+{
+	int r;
+
+	l->args.kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (l->args.kvm_fd >= 0)
+		return 0;
+	r = err_errno(e, "/dev/kvm");
+	err_hint(e, "%s", kvm_open_hint(r));
+	return r;
+}
+
+/* Name who has the disk, where RUNTIME knows it. */
+static int launcher_busy(const struct stat *st, const char *path, struct err *e)
+{
+	struct rundir_vm vm;
+
+	if (rundir_disk_holder(st, &vm))
+		return err_set(e, -EBUSY, "%s: is in use by the VM '%s' (pid %d)", path, vm.name,
+			       (int)vm.pid);
+	return -EBUSY;
+}
+
+static int launcher_open_disk(struct launcher *l, unsigned i, bool lock, struct err *e)
+{
+	const struct config_disk *d = &l->cfg.disk[i];
+	bool write = !d->readonly && !l->cfg.ephemeral;
+	int flags = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK |
+		    (d->cache == BLK_CACHE_NONE ? O_DIRECT : 0);
+	struct stat *st = &l->disk_stat[i];
+	int fd, r;
+
+	fd = open(d->path, flags);
+	if (fd < 0) {
+		r = err_errno(e, "%s", d->path);
+		if (r == -EROFS || r == -EACCES)
+			err_hint(e, "open it with ,readonly or use --ephemeral");
+		return r;
+	}
+	l->args.disk_fd[i] = fd;
+	if (fstat(fd, st) < 0)
+		return err_errno(e, "%s", d->path);
+	if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
+		return err_set(e, -EINVAL, "%s: is %s, not a disk image", d->path,
+			       S_ISDIR(st->st_mode) ? "a directory" : "a special file");
+	fd_set_nonblock(fd, false);
+	r = lock ? blk_lock_fd(fd, write, d->path, e) : 0;
+	return r == -EBUSY ? launcher_busy(st, d->path, e) : r;
+}
+
+static int launcher_open_scratch(struct launcher *l, unsigned i, struct err *e)
+{
+	const char *dir = getenv("TMPDIR");
+	int fd;
+
+	if (!l->cfg.ephemeral || l->cfg.disk[i].readonly)
+		return 0;
+	fd = open(dir && *dir ? dir : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		fd = memfd_create("ephemeral", MFD_CLOEXEC);
+	if (fd < 0)
+		return err_errno(e, "--ephemeral: temporary file");
+	l->args.scratch_fd[i] = fd;
+	return 0;
+}
+
+static int launcher_open_net(struct launcher *l, unsigned i, struct err *e)
+{
+	struct config_net *n = &l->cfg.net[i];
+	int *fds = l->args.tap_fd[i];
+	int r;
+
+	if (n->kind == CONFIG_NET_TAP) {
+		r = tap_open(n->tap, n->queues, fds, e);
+		return r ? err_wrap(e, r, "--net tap=%s", n->tap) : 0;
+	}
+	if (n->queues != 1)
+		return err_set(e, -EINVAL, "--net fd=%u: one descriptor has one queue", n->fd);
+	fds[0] = fcntl((int)n->fd, F_DUPFD_CLOEXEC, 3);
+	return fds[0] < 0 ? err_errno(e, "--net fd=%u", n->fd) : 0;
+}
+
+static int launcher_open_file(const char *path, int *fd, struct err *e)
+{
+	if (!path)
+		return 0;
+	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	return *fd < 0 ? err_errno(e, "%s", path) : 0;
+}
+
+static int launcher_open_boot(struct launcher *l, struct err *e)
+{
+	struct machine_args *a = &l->args;
+	const struct config *c = &l->cfg;
+	int r = launcher_open_file(c->kernel, &a->kernel_fd, e);
+
+	for (unsigned i = 0; i < c->n_initrd && !r; i++)
+		r = launcher_open_file(c->initrd[i], &a->initrd_fd[i], e);
+	if (!r)
+		r = launcher_open_file(c->ssh_key, &a->ssh_key_fd, e);
+	if (!r)
+		r = launcher_open_file(c->user_data, &a->user_data_fd, e);
+	if (r || (!c->ssh_key && !c->user_data && !c->hostname))
+		return r;
+	a->seed_fd = memfd_create("cidata", MFD_CLOEXEC);
+	return a->seed_fd < 0 ? err_errno(e, "seed disk") : 0;
+}
+
+static int launcher_pair(int *ours, int *machines, struct err *e)
+{
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv) < 0)
+		return err_errno(e, "socketpair");
+	*ours = sv[0];
+	*machines = sv[1];
+	return 0;
+}
+
+static int launcher_pty(struct launcher *l, struct err *e)
+{
+	int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	if (fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0)
+		return err_errno(e, "--console pty");
+	fd_set_nonblock(fd, true);
+	fprintf(stderr, "vmm: console on %s\n", ptsname(fd));
+	l->args.console_in_fd = l->args.console_out_fd = fd;
+	return 0;
+}
+
+static int launcher_console_listen(struct launcher *l, const char *path, struct err *e)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return err_errno(e, "socket");
+	if (strlen(path) >= sizeof(sa.sun_path))
+		return err_set(e, -ENAMETOOLONG, "--console unix=%s: path too long", path);
+	strcpy(sa.sun_path, path);
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 4) < 0)
+		return err_errno(e, "--console unix=%s", path);
+	l->args.console_listen_fd = fd_steal(&fd);
+	return 0;
+}
+
+static int launcher_open_console(struct launcher *l, struct err *e)
+{
+	struct machine_args *a = &l->args;
+	int r;
+
+	switch (l->cfg.console) {
+	case CONSOLE_STDIO:
+		r = launcher_pair(&l->console_in, &a->console_in_fd, e);
+		return r ? r : launcher_pair(&l->console_out, &a->console_out_fd, e);
+	case CONSOLE_PTY: return launcher_pty(l, e);
+	case CONSOLE_FILE:
+		a->console_out_fd = open(l->cfg.console_path,
+					 O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+		return a->console_out_fd < 0 ? err_errno(e, "%s", l->cfg.console_path) : 0;
+	case CONSOLE_UNIX: return launcher_console_listen(l, l->cfg.console_path, e);
+	case CONSOLE_NONE: return rundir_listen(&a->rundir, "console.sock", &a->console_listen_fd, e);
+	}
+	return 0;
+}
+
+/* A name from the disk's or kernel's file name: what is allowed of it, without suffix. */
+static void launcher_default_name(const struct config *c, char name[CONFIG_NAME_MAX + 1])
+{
+	const char *path = c->n_disks ? c->disk[0].path : c->kernel;
+	const char *base = strrchr(path, '/');
+	size_t n = 0;
+
+	base = base ? base + 1 : path;
+	for (; *base && *base != '.' && n < CONFIG_NAME_MAX - 8; base++)
+		if (isalnum((unsigned char)*base) || (n && strchr("_-", *base)))
+			name[n++] = *base;
+	name[n] = 0;
+	if (!n)
+		strcpy(name, "vm");
+}
+
+static int launcher_claim_name(struct launcher *l, struct err *e)
+{
+	char fallback[CONFIG_NAME_MAX + 1];
+	int r;
+
+	launcher_default_name(&l->cfg, fallback);
+	r = rundir_claim(&l->args.rundir, l->cfg.name_wanted, fallback, e);
+	if (r)
+		return r;
+	snprintf(l->cfg.name, sizeof(l->cfg.name), "%.*s", CONFIG_NAME_MAX, l->args.rundir.name);
+	return rundir_listen(&l->args.rundir, "qmp.sock", &l->args.qmp_listen_fd, e);
+}
+
+static int launcher_open_all(struct launcher *l, struct err *e)
+{
+	int r = launcher_open_kvm(l, e);
+
+	for (unsigned i = 0; i < l->cfg.n_disks && !r; i++) {
+		r = launcher_open_disk(l, i, true, e);
+		if (!r)
+			r = launcher_open_scratch(l, i, e);
+	}
+	if (!r)
+		r = launcher_open_boot(l, e);
+	if (!r)
+		r = launcher_open_file("/dev/urandom", &l->args.urandom_fd, e);
+	for (unsigned i = 0; i < l->cfg.n_nets && !r; i++)
+		r = launcher_open_net(l, i, e);
+	if (!r)
+		r = launcher_claim_name(l, e);
+	return r ? r : launcher_open_console(l, e);
+}
+
+/* ---- the machine process ------------------------------------------------------------------------ */
+
+static void launcher_machine_side(struct launcher *l)
+{
+	fd_close(&l->link_fd);
+	fd_close(&l->console_in);
+	fd_close(&l->console_out);
+	if (!l->cfg.detach) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		return;
+	}
+	setsid();
+}
+
+static int launcher_fork(struct launcher *l, int (*body)(struct machine_args *), struct err *e)
+{
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
+		return err_errno(e, "socketpair");
+	l->link_fd = sv[0];
+	l->args.link_fd = sv[1];
+	fflush(NULL);
+	l->machine = fork();
+	if (l->machine < 0)
+		return err_errno(e, "fork");
+	if (l->machine == 0) {
+		launcher_machine_side(l);
+		exit(body(&l->args));
+	}
+	fd_close(&l->args.link_fd);
+	return 0;
+}
+
+/* What only the machine needs; also what lets it see the end of its sockets. */
+static void launcher_close_args(struct launcher *l)
+{
+	struct machine_args *a = &l->args;
+	int *one[] = { &a->link_fd,	  &a->kvm_fd,	      &a->urandom_fd,
+		       &a->kernel_fd,	  &a->ssh_key_fd,     &a->user_data_fd,
+		       &a->seed_fd,	  &a->console_in_fd,  &a->console_out_fd,
+		       &a->console_listen_fd, &a->qmp_listen_fd };
+
+	if (a->console_in_fd == a->console_out_fd)
+		a->console_out_fd = -1;	/* a pty: one descriptor */
+	for (size_t i = 0; i < ARRAY_SIZE(one); i++)
+		fd_close(one[i]);
+	for (unsigned i = 0; i < CONFIG_DISKS_MAX; i++) {
+		fd_close(&a->disk_fd[i]);
+		fd_close(&a->scratch_fd[i]);
+	}
+	for (unsigned i = 0; i < CONFIG_INITRDS_MAX; i++)
+		fd_close(&a->initrd_fd[i]);
+	for (unsigned i = 0; i < CONFIG_NETS_MAX; i++)
+		for (unsigned q = 0; q < CONFIG_NET_QUEUES_MAX; q++)
+			fd_close(&a->tap_fd[i][q]);
+}
+
+static int launcher_exit_status(struct launcher *l, int wstatus)
+{
+	if (WIFEXITED(wstatus))
+		return WEXITSTATUS(wstatus);
+	/* It could not clean up after itself. */
+	rundir_remove(&l->args.rundir);
+	log_error(NULL, "%s: the machine process was ended by signal %d (%s)", l->cfg.name,
+		  WTERMSIG(wstatus), strsignal(WTERMSIG(wstatus)));
+	return WTERMSIG(wstatus) == SIGKILL ? MACHINE_EXIT_KILLED : MACHINE_EXIT_FAILED;
+}
+
+static void launcher_open_backing(struct launcher *l, struct link_msg *m)
+{
+	struct link_msg *reply = calloc(1, sizeof(*reply));
+	struct err e = { 0 };
+	CLEANUP_FD int fd = -1;
+
+	if (!reply)
+		return;
+	reply->type = LINK_OPENED;
+	reply->code = blk_gate_open(&l->gate, m->path, m->name, &fd, reply->path, &e);
+	if (reply->code)
+		snprintf(reply->path, sizeof(reply->path), "%s", e.msg);
+	link_send(l->link_fd, reply, fd);
+	free(reply);
+}
+
+static void launcher_on_link(void *ctx, uint32_t events)
+{
+	struct launcher *l = ctx;
+	CLEANUP_FREE struct link_msg *m = malloc(sizeof(*m));
+	CLEANUP_FD int fd = -1;
+	int r = m ? link_recv(l->link_fd, m, &fd) : -ENOMEM;
+
+	(void)events;
+	if (r) {
+		loop_del(&l->link_src);	/* its exit follows as SIGCHLD */
+		return;
+	}
+	if (m->type == LINK_OPEN_BACKING)
+		launcher_open_backing(l, m);
+	if (m->type != LINK_RUNNING)
+		return;
+	l->running = true;
+	if (l->cfg.detach)
+		loop_stop(l->loop, 0);
+}
+
+static void launcher_on_signal(void *ctx, int signo)
+{
+	struct launcher *l = ctx;
+	int wstatus;
+
+	if (signo != SIGCHLD) {
+		link_send_type(l->link_fd, LINK_STOP);
+		return;
+	}
+	if (waitpid(l->machine, &wstatus, WNOHANG) != l->machine)
+		return;
+	l->machine = 0;
+	l->status = launcher_exit_status(l, wstatus);
+	loop_stop(l->loop, 0);
+}
+
+static bool launcher_filter_keys(void *ctx, const uint8_t *data, size_t len)
+{
+	struct launcher *l = ctx;
+
+	if (isatty(STDIN_FILENO) && memchr(data, ESCAPE_KEY, len))
+		link_send_type(l->link_fd, LINK_KILL);
+	return true;
+}
+
+/* End of stdin ends the guest's input only. */
+static void launcher_on_stdin_end(void *ctx)
+{
+	struct launcher *l = ctx;
+
+	shutdown(l->console_in, SHUT_WR);
+}
+
+static int launcher_relay(struct launcher *l, struct err *e)
+{
+	int r;
+
+	if (l->console_out < 0)
+		return 0;
+	terminal_raw();
+	l->in.filter = launcher_filter_keys;
+	l->in.on_end = launcher_on_stdin_end;
+	l->in.ctx = l;
+	r = pump_start(&l->in, l->loop, STDIN_FILENO, l->console_in);
+	if (!r)
+		r = pump_start(&l->out, l->loop, l->console_out, STDOUT_FILENO);
+	return r ? err_set(e, r, "terminal: %s", strerror(-r)) : 0;
+}
+
+static int launcher_serve(struct launcher *l, struct err *e)
+{
+	sigset_t set;
+	int r;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	sigaddset(&set, SIGCHLD);
+	r = loop_signals(l->loop, &set, launcher_on_signal, l);
+	if (!r)
+		r = loop_add(l->loop, &l->link_src, l->link_fd, EPOLLIN, launcher_on_link, l);
+	if (r)
+		return err_set(e, r, "launcher: %s", strerror(-r));
+	launcher_on_signal(l, SIGCHLD);	/* it may have ended before the handler stood */
+	r = l->cfg.detach ? 0 : launcher_relay(l, e);
+	if (!r)
+		loop_run(l->loop);
+	return r;
+}
+
+static int launcher_finish(struct launcher *l)
+{
+	if (l->console_out >= 0)
+		pump_drain(&l->out, l->console_out, STDOUT_FILENO);
+	terminal_restore();
+	if (l->machine > 0 && l->cfg.detach) {
+		puts(l->cfg.name);
+		return 0;
+	}
+	return l->status;
+}
+
+/* ---- entry points -------------------------------------------------------------------------------- */
+
+static void launcher_init(struct launcher *l, uint64_t started_ns)
+{
+	struct machine_args *a = &l->args;
+
+	*l = (struct launcher){ .link_fd = -1, .console_in = -1, .console_out = -1, .status = 1 };
+	memset(a, 0xff, sizeof(*a));	/* every descriptor -1 */
+	a->cfg = &l->cfg;
+	a->started_ns = started_ns;
+	l->gate.policy = BLK_GATE_SAME_DIR;
+}
+
+static void launcher_fini(struct launcher *l)
+{
+	launcher_close_args(l);
+	fd_close(&l->link_fd);
+	fd_close(&l->console_in);
+	fd_close(&l->console_out);
+	loop_free(l->loop);
+	rundir_close(&l->args.rundir);
+	config_fini(&l->cfg);
+}
+
+static int launcher_error(struct launcher *l, int status, const struct err *e)
+{
+	terminal_restore();
+	log_error(NULL, "%s", e->msg);
+	if (l->machine <= 0 && l->args.rundir.dir_fd >= 0)
+		rundir_remove(&l->args.rundir);
+	return status;
+}
+
+static void launcher_set_gate(struct launcher *l, bool lock)
+{
+	static const enum blk_gate_policy policy[] = { [CONFIG_BACKING_DENY] = BLK_GATE_DENY,
+						       [CONFIG_BACKING_SAME_DIR] = BLK_GATE_SAME_DIR,
+						       [CONFIG_BACKING_ALLOW] = BLK_GATE_ALLOW };
+
+	l->gate = (struct blk_gate){ .policy = policy[l->cfg.backing],
+				     .lock = lock,
+				     .option = "--backing allow" };
+}
+
+static int launcher_run_opened(struct launcher *l)
+{
+	struct err e = { 0 };
+	int r = launcher_open_all(l, &e);
+
+	if (!r)
+		r = loop_new(&l->loop, &e);
+	if (!r)
+		r = launcher_fork(l, machine_run, &e);
+	if (!r)
+		r = rundir_write_info(&l->args.rundir, &l->cfg, l->machine, l->disk_stat,
+				      l->cfg.n_disks, &e);
+	launcher_close_args(l);
+	if (!r)
+		r = launcher_serve(l, &e);
+	return r ? launcher_error(l, MACHINE_EXIT_FAILED, &e) : launcher_finish(l);
+}
+
+int launcher_run(int argc, char **argv, uint64_t started_ns)
+{
+	static struct launcher l;	/* one a process; machine_args are too large for a stack */
+	struct err e = { 0 };
+	int status;
+
+	launcher_init(&l, started_ns);
+	if (config_parse_run(&l.cfg, argc, argv, &e)) {
+		status = launcher_error(&l, MACHINE_EXIT_USAGE, &e);
+	} else if (l.cfg.help) {
+		config_help_run();
+		status = 0;
+	} else {
+		log_init("vmm", l.cfg.quiet ? LOG_ERROR : l.cfg.verbose ? LOG_INFO : LOG_WARN);
+		launcher_set_gate(&l, true);
+		status = launcher_run_opened(&l);
+	}
+	launcher_fini(&l);
+	return status;
+}
+
+static int machine_boot_entries_text(struct machine_args *a)
+{
+	return machine_boot_entries(a, false);
+}
+
+static int machine_boot_entries_json(struct machine_args *a)
+{
+	return machine_boot_entries(a, true);
+}
+
+static int launcher_list_entries(struct launcher *l, bool json)
+{
+	struct err e = { 0 };
+	int r = launcher_open_disk(l, 0, false, &e);
+
+	if (!r)
+		r = loop_new(&l->loop, &e);
+	if (!r)
+		r = launcher_fork(l, json ? machine_boot_entries_json : machine_boot_entries_text, &e);
+	if (!r)
+		r = launcher_serve(l, &e);
+	return r ? launcher_error(l, MACHINE_EXIT_FAILED, &e) : l->status;
+}
+
+int launcher_boot_entries(int argc, char **argv, uint64_t started_ns)
+{
+	static struct launcher l;
+	bool json = false, help = false;
+	const char *disk[1];
+	size_t n = 1;
+	struct err e = { 0 };
+	int status;
+
+	launcher_init(&l, started_ns);
+	const struct opt table[] = {
+		{ "json", 0, OPT_FLAG, &json, NULL, "one JSON document" },
+		{ "backing", 0, OPT_CHOICE, &l.cfg.backing, "deny|same-dir|allow",
+		  "which files an image may name (same-dir)",
+		  .choices = (const char *const[]){ "deny", "same-dir", "allow", NULL } },
+		{ "help", 0, OPT_FLAG, &help, NULL, "this text" },
+		{ 0 },
+	};
+
+	l.cfg.backing = CONFIG_BACKING_SAME_DIR;
+	if (opts_parse(table, argc, argv, disk, &n, &e) || (!help && !n)) {
+		if (!e.code)
+			err_set(&e, -EINVAL, "boot-entries: no DISK given (see --help)");
+		status = launcher_error(&l, MACHINE_EXIT_USAGE, &e);
+	} else if (help) {
+		puts("usage: vmm boot-entries [OPTIONS] DISK\nList what DISK can boot, and why one is the default.\n");
+		opts_help(table, stdout);
+		status = 0;
+	} else {
+		launcher_set_gate(&l, false);
+		l.cfg.n_disks = 1;
+		l.cfg.console = CONSOLE_NONE;
+		l.cfg.disk[0] = (struct config_disk){ .path = disk[0], .readonly = true, .queues = 1 };
+		status = launcher_list_entries(&l, json);
+	}
+	launcher_fini(&l);
+	return status;
+}

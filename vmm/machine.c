@@ -1,0 +1,644 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine process. One turn of its life:
+ *
+ *   plan (parse disks, find the boot entry) → build → load → attach devices → run
+ *        ↑                                                                     │
+ *        └───────────────── the guest resets ──────────────────────────────────┘
+ *
+ * Disks, TAPs and the console stay open over a reset; everything else is made anew. vCPU
+ * threads report through an event slot and an eventfd; only the main thread acts.
+ */
+#include "machine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "boot/plan.h"
+#include "boot/seed.h"
+#include "console.h"
+#include "hv/fd.h"
+#include "hv/guestfs.h"
+#include "hv/log.h"
+#include "link.h"
+#include "qmp.h"
+#include "virtio/tap.h"
+#include "vm.h"
+
+#include <jansson.h>
+
+#define STOP_TIMEOUT_MS 30000
+#define CONSOLE_DRAIN_MS 1000
+#define DOCUMENT_MAX MIB(1)
+
+/* What ends one run of the loop. */
+enum machine_turn { TURN_EXIT, TURN_RESET };
+
+struct machine {
+	struct machine_args *args;
+	const struct config *cfg;
+	struct loop *loop;
+	struct console console;
+	struct qmp *qmp;
+	struct blk *disk[VM_DISKS_MAX];
+	struct vm_parts parts;
+	struct vm vm;
+	bool vm_exists;
+	bool announced;		/* LINK_RUNNING was sent */
+	int exit_status;
+	const char *paused_why;	/* RunState while paused; NULL: running */
+	struct loop_source link, events;
+	struct loop_timer stop_timer;
+	int event_fd;
+	pthread_mutex_t event_lock;
+	uint32_t pending;	/* bit per enum vm_event */
+	char event_text[160];
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* --verbose: what has been done, with the time since exec. */
+static void machine_note(const struct machine *m, const char *what)
+{
+	log_info(&m->parts.log, "%s (%.1f ms after start)", what,
+		 (double)(now_ns() - m->args->started_ns) / 1e6);
+}
+
+static int machine_fail(struct machine *m, const struct err *e)
+{
+	(void)m;
+	log_error(NULL, "%s", e->msg);
+	return MACHINE_EXIT_FAILED;
+}
+
+/* ---- events from vCPU threads ------------------------------------------------------------ */
+
+static void machine_on_vm_event(void *ctx, enum vm_event ev, const char *text)
+{
+	struct machine *m = ctx;
+	uint64_t one = 1;
+
+	pthread_mutex_lock(&m->event_lock);
+	m->pending |= BIT32(ev);
+	if (text)
+		snprintf(m->event_text, sizeof(m->event_text), "%s", text);
+	pthread_mutex_unlock(&m->event_lock);
+	if (write(m->event_fd, &one, sizeof(one)) < 0)
+		return;	/* saturated: pending anyway */
+}
+
+static void machine_end(struct machine *m, int status)
+{
+	m->exit_status = status;
+	loop_stop(m->loop, TURN_EXIT);
+}
+
+static void machine_reset(struct machine *m, bool by_guest)
+{
+	qmp_event(m->qmp, "RESET",
+		  json_pack("{s:b,s:s}", "guest", by_guest, "reason",
+			    by_guest ? "guest-reset" : "host-qmp-system-reset"));
+	if (m->cfg->no_reboot) {
+		machine_end(m, MACHINE_EXIT_OK);
+		return;
+	}
+	machine_note(m, "guest reset");
+	loop_stop(m->loop, TURN_RESET);
+}
+
+static void machine_crash(struct machine *m, const char *text)
+{
+	static const char *const action[] = { "poweroff", "run", "pause" };
+
+	qmp_event(m->qmp, "GUEST_PANICKED",
+		  json_pack("{s:s}", "action", action[m->cfg->on_crash]));
+	log_error(&m->parts.log, "%s", text);
+	switch (m->cfg->on_crash) {
+	case CONFIG_CRASH_RESET: machine_reset(m, true); return;
+	case CONFIG_CRASH_PAUSE:
+		vm_pause(&m->vm);
+		m->paused_why = "guest-panicked";
+		return;
+	}
+	machine_end(m, MACHINE_EXIT_CRASHED);
+}
+
+static void machine_on_events(void *ctx, uint32_t events)
+{
+	struct machine *m = ctx;
+	uint32_t pending;
+	char text[sizeof(m->event_text)];
+	uint64_t n;
+
+	(void)events;
+	if (read(m->event_fd, &n, sizeof(n)) < 0)
+		return;
+	pthread_mutex_lock(&m->event_lock);
+	pending = m->pending;
+	m->pending = 0;
+	memcpy(text, m->event_text, sizeof(text));
+	pthread_mutex_unlock(&m->event_lock);
+	if (pending & BIT32(VM_EVENT_ERROR))
+		machine_crash(m, text);
+	else if (pending & BIT32(VM_EVENT_PANIC))
+		machine_crash(m, "the guest's kernel panicked");
+	else if (pending & BIT32(VM_EVENT_POWEROFF))
+		machine_end(m, MACHINE_EXIT_OK);
+	else if (pending & BIT32(VM_EVENT_RESET))
+		machine_reset(m, true);
+}
+
+/* ---- orders: launcher, signals, control socket ---------------------------------------------- */
+
+static void machine_stop_expired(void *ctx)
+{
+	struct machine *m = ctx;
+
+	log_warn(&m->parts.log, "the guest did not power off within %d s: ended", STOP_TIMEOUT_MS / 1000);
+	machine_end(m, MACHINE_EXIT_KILLED);
+}
+
+static void machine_power_button(void *ctx)
+{
+	struct machine *m = ctx;
+
+	qmp_event(m->qmp, "POWERDOWN", NULL);
+	vm_power_button(&m->vm);
+}
+
+static void machine_stop(struct machine *m)
+{
+	machine_power_button(m);
+	loop_timer_arm(&m->stop_timer, STOP_TIMEOUT_MS);
+}
+
+static void machine_kill(void *ctx)
+{
+	machine_end(ctx, MACHINE_EXIT_KILLED);
+}
+
+static void machine_pause(void *ctx)
+{
+	struct machine *m = ctx;
+
+	if (m->paused_why)
+		return;
+	vm_pause(&m->vm);
+	m->paused_why = "paused";
+	qmp_event(m->qmp, "STOP", NULL);
+}
+
+static void machine_resume(void *ctx)
+{
+	struct machine *m = ctx;
+
+	if (!m->paused_why)
+		return;
+	m->paused_why = NULL;
+	vm_resume(&m->vm);
+	qmp_event(m->qmp, "RESUME", NULL);
+}
+
+static void machine_qmp_reset(void *ctx)
+{
+	machine_reset(ctx, false);
+}
+
+static const char *machine_status(void *ctx)
+{
+	const struct machine *m = ctx;
+
+	return m->paused_why ? m->paused_why : "running";
+}
+
+static unsigned machine_cpus(void *ctx)
+{
+	const struct machine *m = ctx;
+
+	return m->cfg->cpus;
+}
+
+static void machine_on_link(void *ctx, uint32_t events)
+{
+	struct machine *m = ctx;
+	CLEANUP_FREE struct link_msg *msg = malloc(sizeof(*msg));
+	CLEANUP_FD int fd = -1;
+	int r = msg ? link_recv(m->link.fd, msg, &fd) : -ENOMEM;
+
+	(void)events;
+	if (!r && msg->type == LINK_STOP) {
+		machine_stop(m);
+	} else if (!r && msg->type == LINK_KILL) {
+		machine_kill(m);
+	} else if (r) {
+		/* The launcher is gone. Detached that is as it should be; else the end. */
+		loop_del(&m->link);
+		if (!m->cfg->detach)
+			machine_kill(m);
+	}
+}
+
+static void machine_on_signal(void *ctx, int signo)
+{
+	(void)signo;
+	machine_stop(ctx);
+}
+
+static int machine_signals(struct machine *m)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	/* The terminal's signals reach the whole group: the launcher translates them. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGQUIT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTSTP, SIG_IGN);
+	return loop_signals(m->loop, &set, machine_on_signal, m);
+}
+
+/* ---- set-up ----------------------------------------------------------------------------------- */
+
+static int machine_open_disk(struct machine *m, unsigned i, struct err *e)
+{
+	struct machine_args *a = m->args;
+	const struct config_disk *d = &m->cfg->disk[i];
+	const struct blk_open o = { .path = d->path,
+				    .fd = a->disk_fd[i],
+				    .format = (enum blk_format)d->format,
+				    .cache = (enum blk_cache)d->cache,
+				    .readonly = d->readonly || m->cfg->ephemeral,
+				    .no_lock = true,	/* the launcher has locked it */
+				    .gate = link_gate,
+				    .gate_ctx = &a->link_fd };
+	struct blk *base;
+	int r = blk_open(&o, &base, e);
+
+	if (r)
+		return r;
+	a->disk_fd[i] = -1;
+	m->disk[i] = base;
+	if (!m->cfg->ephemeral || d->readonly)
+		return 0;
+	r = blk_open_ephemeral(base, a->scratch_fd[i], &m->disk[i], e);
+	if (r) {
+		m->disk[i] = base;
+		return r;
+	}
+	a->scratch_fd[i] = -1;
+	return 0;
+}
+
+static int machine_slurp(int fd, const char *path, char **out, struct err *e)
+{
+	uint8_t *text;
+	size_t n;
+	int r;
+
+	if (fd < 0)
+		return 0;
+	r = fd_slurp(fd, DOCUMENT_MAX, &text, &n);
+	if (r)
+		return err_set(e, r, "%s: %s", path, strerror(-r));
+	*out = (char *)text;
+	return 0;
+}
+
+/* The NoCloud seed becomes the last disk. */
+static int machine_seed(struct machine *m, struct err *e)
+{
+	struct machine_args *a = m->args;
+	CLEANUP_FREE char *keys = NULL;
+	CLEANUP_FREE char *user_data = NULL;
+	struct seed_cfg cfg = { .vm_name = m->cfg->name, .hostname = m->cfg->hostname };
+	struct blk_open o = { .path = "cloud-init seed",
+			      .fd = a->seed_fd,
+			      .format = BLK_FORMAT_RAW,
+			      .readonly = true,
+			      .no_lock = true };
+	unsigned slot = m->parts.n_disks;
+	int r;
+
+	if (a->seed_fd < 0)
+		return 0;
+	r = machine_slurp(a->ssh_key_fd, m->cfg->ssh_key, &keys, e);
+	if (!r)
+		r = machine_slurp(a->user_data_fd, m->cfg->user_data, &user_data, e);
+	if (r)
+		return r;
+	cfg.ssh_keys = keys;
+	cfg.user_data = user_data;
+	r = seed_build(a->seed_fd, &cfg, e);
+	if (!r)
+		r = blk_open(&o, &m->disk[slot], e);
+	if (r)
+		return r;
+	a->seed_fd = -1;
+	m->parts.disk[slot] = (struct vm_disk){ .blk = m->disk[slot], .queues = 1, .serial = "cidata" };
+	m->parts.n_disks++;
+	return 0;
+}
+
+static int machine_disks(struct machine *m, struct err *e)
+{
+	for (unsigned i = 0; i < m->cfg->n_disks; i++) {
+		const struct config_disk *d = &m->cfg->disk[i];
+		int r = machine_open_disk(m, i, e);
+
+		if (r)
+			return r;
+		m->parts.disk[i] = (struct vm_disk){ .blk = m->disk[i],
+						     .queues = d->queues,
+						     .serial = d->serial,
+						     .discard = d->discard == 0,
+						     .writethrough = d->cache == BLK_CACHE_WRITETHROUGH };
+		m->parts.n_disks++;
+	}
+	return machine_seed(m, e);
+}
+
+static int machine_nets(struct machine *m, struct err *e)
+{
+	for (unsigned i = 0; i < m->cfg->n_nets; i++) {
+		struct vm_net *net = &m->parts.net[i];
+
+		net->queues = m->cfg->net[i].queues;
+		net->mtu = (uint16_t)m->cfg->net[i].mtu;
+		config_net_mac(m->cfg, i, net->mac);
+		for (unsigned q = 0; q < net->queues; q++) {
+			int r = tap_adopt(m->args->tap_fd[i][q], &net->offloads, e);
+
+			if (r)
+				return err_wrap(e, r, "--net %s", m->cfg->net[i].text);
+			net->fds[q] = m->args->tap_fd[i][q];
+		}
+		m->parts.n_nets++;
+	}
+	return 0;
+}
+
+static int machine_control(struct machine *m, struct err *e)
+{
+	const struct qmp_ops ops = { .name = m->cfg->name,
+				     .status = machine_status,
+				     .stop = machine_pause,
+				     .cont = machine_resume,
+				     .system_powerdown = machine_power_button,
+				     .system_reset = machine_qmp_reset,
+				     .quit = machine_kill,
+				     .cpus = machine_cpus,
+				     .ctx = m };
+	int r;
+
+	m->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (m->event_fd < 0)
+		return err_errno(e, "eventfd");
+	r = loop_add(m->loop, &m->events, m->event_fd, EPOLLIN, machine_on_events, m);
+	if (!r)
+		r = loop_add(m->loop, &m->link, m->args->link_fd, EPOLLIN, machine_on_link, m);
+	if (!r)
+		r = loop_timer_add(m->loop, &m->stop_timer, machine_stop_expired, m);
+	if (r)
+		return err_set(e, r, "control loop: %s", strerror(-r));
+	return m->args->qmp_listen_fd < 0 ?
+		       0 :
+		       qmp_new(m->loop, m->args->qmp_listen_fd, &ops, &m->qmp, e);
+}
+
+static int machine_console(struct machine *m, struct err *e)
+{
+	const struct console_cfg cfg = { .in_fd = m->args->console_in_fd,
+					 .out_fd = m->args->console_out_fd,
+					 .listen_fd = m->args->console_listen_fd };
+	int r = console_init(&m->console, m->loop, &cfg, e);
+
+	if (r)
+		return r;
+	m->parts.serial = console_sink(&m->console);
+	m->parts.console_in_fd = m->parts.console_out_fd = m->console.hvc_guest_fd;
+	return 0;
+}
+
+static int machine_setup(struct machine *m, struct err *e)
+{
+	int r = vcpu_signals_init();
+
+	if (!r)
+		r = machine_signals(m);
+	if (r)
+		return err_set(e, r, "signals: %s", strerror(-r));
+	r = machine_disks(m, e);
+	if (!r)
+		r = machine_nets(m, e);
+	if (!r)
+		r = machine_console(m, e);
+	return r ? r : machine_control(m, e);
+}
+
+/* ---- one start of the guest --------------------------------------------------------------------- */
+
+static int machine_plan(struct machine *m, struct boot_plan *p, struct err *e)
+{
+	const struct config *cfg = m->cfg;
+	const struct boot_plan_args args = { .append = cfg->append,
+					     .extra = m->parts.n_disks > cfg->n_disks ? "ds=nocloud" : NULL,
+					     .entry = cfg->boot_entry };
+	int r;
+
+	if (cfg->kernel)
+		return boot_plan_files(p, m->args->kernel_fd, cfg->kernel, m->args->initrd_fd,
+				       cfg->initrd, cfg->n_initrd, &args, e);
+	r = boot_plan_disks(p, m->disk, cfg->n_disks, &args, e);
+	return r ? err_wrap(e, r, "%s", cfg->disk[0].path) : 0;
+}
+
+/* The last console= argument is where the guest wants its input from. */
+static bool machine_wants_hvc(const char *cmdline)
+{
+	const char *last = NULL, *at = cmdline;
+
+	for (; (at = strstr(at, "console=")); at++)
+		if (at == cmdline || at[-1] == ' ')
+			last = at;
+	return last && !strncmp(last, "console=hvc", 11);
+}
+
+static int machine_start_guest(struct machine *m, const struct boot_plan *p, struct err *e)
+{
+	int r = vm_build(&m->vm, &m->parts, e);
+
+	if (r)
+		return r;
+	m->vm_exists = true;
+	r = vm_load(&m->vm, &p->kernel, p->initrd, p->n_initrd, p->cmdline, e);
+	if (!r)
+		r = vm_attach(&m->vm, e);
+	if (r)
+		return r;
+	m->console.cfg.input_to_hvc = machine_wants_hvc(p->cmdline);
+	console_attach(&m->console, &m->vm.serial);
+	return 0;
+}
+
+static void machine_end_guest(struct machine *m)
+{
+	if (!m->vm_exists)
+		return;
+	vm_fini(&m->vm);
+	console_attach(&m->console, NULL);
+	m->vm_exists = false;
+	m->paused_why = NULL;
+	m->pending = 0;
+}
+
+static int machine_boot(struct machine *m, struct err *e)
+{
+	struct boot_plan p = { 0 };
+	int r = machine_plan(m, &p, e);
+
+	if (r)
+		return r;
+	log_info(&m->parts.log, "booting '%s': %s", p.title, p.cmdline);
+	r = machine_start_guest(m, &p, e);
+	boot_plan_fini(&p);
+	if (!r)
+		r = vm_start(&m->vm, e);
+	if (r)
+		return r;
+	machine_note(m, "guest entered");
+	if (!m->announced)
+		link_send_type(m->args->link_fd, LINK_RUNNING);
+	m->announced = true;
+	return 0;
+}
+
+static int machine_live(struct machine *m)
+{
+	struct err e = { 0 };
+	int turn;
+
+	do {
+		if (machine_boot(m, &e)) {
+			machine_end_guest(m);
+			return machine_fail(m, &e);
+		}
+		turn = loop_run(m->loop);
+		machine_end_guest(m);
+	} while (turn == TURN_RESET);
+	return m->exit_status;
+}
+
+/* ---- the end -------------------------------------------------------------------------------------- */
+
+static int machine_close_disks(struct machine *m)
+{
+	int bad = 0;
+
+	for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
+		int r = m->disk[i] ? blk_close(m->disk[i]) : 0;
+
+		if (r) {
+			log_error(&m->parts.log, "%s: writing back: %s",
+				  i < m->cfg->n_disks ? m->cfg->disk[i].path : "seed", strerror(-r));
+			bad = MACHINE_EXIT_FAILED;
+		}
+	}
+	return bad;
+}
+
+static int machine_teardown(struct machine *m, int status)
+{
+	int bad = machine_close_disks(m);
+
+	if (m->console.ring) {
+		console_drain(&m->console, CONSOLE_DRAIN_MS);
+		console_fini(&m->console);
+	}
+	qmp_free(m->qmp);
+	loop_timer_del(&m->stop_timer);
+	fd_close(&m->event_fd);
+	loop_free(m->loop);
+	rundir_remove(&m->args->rundir);
+	return status ? status : bad;
+}
+
+static int machine_init(struct machine *m, struct machine_args *a, struct err *e)
+{
+	*m = (struct machine){ .args = a, .cfg = a->cfg, .event_fd = -1 };
+	pthread_mutex_init(&m->event_lock, NULL);
+	m->parts = (struct vm_parts){ .cfg = a->cfg,
+				      .kvm_fd = a->kvm_fd,
+				      .urandom_fd = a->urandom_fd,
+				      .log = { .vm = a->cfg->name },
+				      .event = machine_on_vm_event,
+				      .event_ctx = m };
+	prctl(PR_SET_NAME, "vmm-machine");
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	return loop_new(&m->loop, e);
+}
+
+int machine_run(struct machine_args *a)
+{
+	static struct machine m;	/* the process's one VM: too large for a stack */
+	struct err e = { 0 };
+	int status;
+
+	if (machine_init(&m, a, &e))
+		return machine_fail(&m, &e);
+	status = machine_setup(&m, &e) ? machine_fail(&m, &e) : machine_live(&m);
+	return machine_teardown(&m, status);
+}
+
+static int machine_print_entries(const struct boot_list *l, bool json)
+{
+	json_t *root;
+
+	if (!json) {
+		boot_list_print(l, stdout);
+		return fflush(stdout) ? MACHINE_EXIT_FAILED : MACHINE_EXIT_OK;
+	}
+	root = boot_list_json(l);
+	if (!root || json_dumpf(root, stdout, JSON_INDENT(2)) || puts("") < 0 || fflush(stdout))
+		return MACHINE_EXIT_FAILED;
+	json_decref(root);
+	return MACHINE_EXIT_OK;
+}
+
+int machine_boot_entries(struct machine_args *a, bool json)
+{
+	static struct machine m;
+	struct boot_list list = { 0 };
+	struct gfs *gfs = NULL;
+	struct err e = { 0 };
+	int status, r;
+
+	r = machine_init(&m, a, &e);
+	if (!r)
+		r = machine_disks(&m, &e);
+	if (!r)
+		r = gfs_open(m.disk, a->cfg->n_disks, &gfs, &e);
+	if (!r)
+		r = gfs_boot_entries(gfs, &list, &e);
+	if (r && gfs)
+		err_wrap(&e, r, "%s", a->cfg->disk[0].path);
+	status = r ? machine_fail(&m, &e) : machine_print_entries(&list, json);
+	boot_list_free(&list);
+	gfs_close(gfs);
+	return machine_teardown(&m, status);
+}
