@@ -131,7 +131,7 @@ static int write_image(int fd, const struct layout *l, const uint8_t *head, uint
 int blk_create_qcow2(int fd, const struct blk_create *c, struct err *e)
 {
 	CLEANUP_FREE uint8_t *head = NULL, *buf = NULL;
-	struct layout l;
+	struct layout l = { 0 };
 	int r = layout_init(&l, c, e);
 
 	if (r)
