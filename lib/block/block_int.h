@@ -51,8 +51,8 @@ struct blk_driver {
 	/* Make whole clusters read as zeros. -ENOTSUP: write zeros instead. */
 	int (*zero)(struct blk_image *img, uint64_t off, uint64_t len, bool unmap);
 	int (*publish)(struct blk_image *img);
-	/* Between batches of work: reuse and free what epochs have released. */
-	void (*tidy)(struct blk_image *img);
+	/* Between batches of work: free what epochs have released; true if some is left. */
+	bool (*tidy)(struct blk_image *img);
 	void (*corrupt)(struct blk_image *img);
 	uint32_t (*granularity)(const struct blk_image *img);
 };
@@ -127,6 +127,9 @@ int blk_own_zero(struct blk *b, uint64_t off, uint64_t len, bool unmap);
 int blk_own_discard(struct blk *b, uint64_t off, uint64_t len);
 int blk_own_publish(struct blk *b);
 int blk_own_flush(struct blk *b);
+bool blk_own_tidy(struct blk *b);
+/* Publish until nothing is left to link or to free. No queue is open. */
+int blk_own_settle(struct blk *b);
 /* What lies beneath image @depth, for COW: the bytes of images depth+1 and on. */
 int blk_own_read_from(struct blk *b, unsigned depth, uint64_t off, uint64_t len, void *buf);
 /* Read the next bytes of the cursor as @x describes them. */

@@ -287,9 +287,7 @@ static int close_publish(struct blk *b)
 {
 	int r = blk_own_flush(b);
 
-	for (int i = 0; i < 1000 && !r && atomic_load(&b->meta_dirty); i++)
-		r = blk_own_publish(b);
-	return r;
+	return r ? r : blk_own_settle(b);
 }
 
 int blk_close(struct blk *b)

@@ -34,6 +34,7 @@ struct meta {
 	struct req_list work;		/* of this batch */
 	struct req_list flushes;	/* to answer at its end */
 	struct blk_resv *resvs;		/* being filled */
+	bool untidy;			/* dropped clusters or tables wait for an epoch */
 };
 
 void meta_post(struct blk *b, struct blk_req *r, enum req_job job)
@@ -273,7 +274,6 @@ static void meta_serve(struct meta *m, struct blk_req *r)
 
 static void meta_batch(struct meta *m)
 {
-	struct blk_image *img = blk_top(m->b);
 	struct blk_req *r;
 
 	while ((r = req_pop(&m->work)))
@@ -287,8 +287,7 @@ static void meta_batch(struct meta *m)
 			queue_reply(r);
 		}
 	}
-	if (img->drv->tidy)
-		img->drv->tidy(img);
+	m->untidy = blk_own_tidy(m->b);
 }
 
 /* ---- the thread ---------------------------------------------------------------------- */
@@ -297,7 +296,7 @@ static bool meta_idle_wait(struct meta *m)
 {
 	struct timespec until;
 
-	if (!atomic_load(&m->b->meta_dirty) && !m->b->tables.limbo) {
+	if (!atomic_load(&m->b->meta_dirty) && !m->untidy) {
 		pthread_cond_wait(&m->posted, &m->lock);
 		return false;
 	}

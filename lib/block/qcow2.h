@@ -149,7 +149,7 @@ void refcount_store(void *block, uint64_t i, unsigned order, uint64_t v);
 /* qcow2_free.c */
 void qcow2_free_later(struct qcow2 *q, uint64_t cluster, uint64_t n);
 void qcow2_free_entry(struct qcow2 *q, uint64_t entry);
-void qcow2_free_ready(struct qcow2 *q);
+bool qcow2_free_ready(struct qcow2 *q);
 void qcow2_frees_published(struct qcow2 *q);
 
 /* qcow2_write.c */
@@ -162,7 +162,7 @@ int qcow2_l2_writable(struct qcow2 *q, uint64_t off, struct qtable **out);
 
 /* qcow2_publish.c */
 int qcow2_publish(struct blk_image *img);
-void qcow2_tidy(struct blk_image *img);
+bool qcow2_tidy(struct blk_image *img);
 
 /* qcow2_check.c */
 int qcow2_rebuild_refcounts(struct qcow2 *q, struct err *e);

@@ -304,9 +304,7 @@ int blk_check(struct blk *b, struct blk_check *out, struct err *e)
 	e->code = 0;
 	if (img->drv != &blk_qcow2_driver)
 		return err_set(e, -ENOTSUP, "%s: only qcow2 images can be checked", img->path);
-	r = blk_own_publish(b);
-	if (!r)
-		r = blk_own_publish(b);
+	r = blk_own_settle(b);
 	if (!r)
 		r = refs_init(&rf, qcow2_of(img), out, e);
 	if (!r) {

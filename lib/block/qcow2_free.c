@@ -89,16 +89,15 @@ static int free_run_now(struct qcow2 *q, const struct free_run *f)
 	return 0;
 }
 
-void qcow2_free_ready(struct qcow2 *q)
+bool qcow2_free_ready(struct qcow2 *q)
 {
 	struct blk *b = q->img->blk;
 	bool was = q->publishing;
 	size_t i = 0;
 
-	table_cache_reclaim(b);
 	q->publishing = true;	/* no publish from within, it would come back here */
 	for (; i < q->nfrees && q->frees[i].published && epoch_passed(&b->epoch, q->frees[i].tag) &&
-	       atomic_load(&b->tables.bytes) <= b->tables.budget;
+	       (!i || atomic_load(&b->tables.bytes) <= b->tables.budget);
 	     i++) {
 		int r = q->failed ? 0 : free_run_now(q, &q->frees[i]);
 
@@ -106,8 +105,8 @@ void qcow2_free_ready(struct qcow2 *q)
 			blk_own_corrupt(b, 0);
 	}
 	q->publishing = was;
-	if (!i)
-		return;
 	q->nfrees -= i;
-	memmove(q->frees, q->frees + i, q->nfrees * sizeof(*q->frees));
+	if (i)
+		memmove(q->frees, q->frees + i, q->nfrees * sizeof(*q->frees));
+	return q->nfrees;
 }

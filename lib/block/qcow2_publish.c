@@ -134,12 +134,8 @@ int qcow2_publish(struct blk_image *img)
 	return r;
 }
 
-void qcow2_tidy(struct blk_image *img)
+bool qcow2_tidy(struct blk_image *img)
 {
-	struct qcow2 *q = qcow2_of(img);
-
-	if (!img->readonly)
-		qcow2_free_ready(q);
-	else
-		table_cache_reclaim(img->blk);
+	table_cache_reclaim(img->blk);
+	return (!img->readonly && qcow2_free_ready(qcow2_of(img))) || img->blk->tables.limbo;
 }

@@ -201,11 +201,32 @@ int blk_own_publish(struct blk *b)
 	if (!r) {
 		atomic_store(&b->meta_dirty, false);
 		atomic_fetch_add(&b->publishes, 1);
-		if (img->drv->tidy)	/* lowers refcounts, which makes it dirty again */
-			img->drv->tidy(img);
+		(void)blk_own_tidy(b);	/* lowers refcounts, which makes it dirty again */
 	}
 	if (r == -EUCLEAN)
 		blk_own_corrupt(b, 0);
+	return r;
+}
+
+bool blk_own_tidy(struct blk *b)
+{
+	struct blk_image *img = blk_top(b);
+
+	return img->drv->tidy && img->drv->tidy(img);
+}
+
+int blk_own_settle(struct blk *b)
+{
+	bool more = true;
+	int r = 0;
+
+	/* Each turn frees a run at least; the bound is for the programmer's mistakes. */
+	for (int i = 0; i < 1000000 && !r && (more || atomic_load(&b->meta_dirty)); i++) {
+		if (b->readonly)
+			break;
+		more = blk_own_tidy(b);
+		r = blk_own_publish(b);
+	}
 	return r;
 }
 

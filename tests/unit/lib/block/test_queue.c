@@ -57,9 +57,13 @@ static void slot_done(struct blk_req *r)
 	s->busy = false;
 	w->running--;
 	if (r->result)
-		w->errors++;
-	if (r->op == BLK_OP_READ && memcmp(s->buf, w->shadow + r->off, r->len))
-		w->errors++;
+		print_message("op %d of [%#lx, +%#lx): %s\n", r->op, r->off, r->len,
+			      strerror(-r->result));
+	else if (r->op == BLK_OP_READ && memcmp(s->buf, w->shadow + r->off, r->len))
+		print_message("read of [%#lx, +%#lx) differs\n", r->off, r->len);
+	else
+		return;
+	w->errors++;
 }
 
 /* Cut the buffer into a random number of pieces. */
