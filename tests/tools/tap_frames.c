@@ -249,6 +249,9 @@ static void measure(const char *name, uint16_t len, uint16_t gso, double seconds
 			sent++;
 		took = now() - start;
 	} while (took < seconds);
+	for (struct vring_used_elem u; sent < queued && drv_wait(&d, 1, &u);)
+		sent++;
+	check(sent == queued, "all frames taken");
 	printf("{\"bench\":\"net\",\"case\":\"%s\",\"bytes\":%u,\"frames_s\":%.0f,\"gbit_s\":%.2f}\n",
 	       name, n - HDR, (double)sent / took, (double)sent * (n - HDR) * 8 / took / 1e9);
 }
