@@ -11,8 +11,8 @@
  * become long, and never on a host with one CPU.
  *
  * System calls after start: read write readv writev preadv2 pwritev2 fallocate fdatasync
- * io_uring_enter epoll_wait epoll_ctl futex clock_gettime, ioctl (TAP), and for a clean
- * end munmap, madvise, rt_sigprocmask and exit.
+ * io_uring_enter epoll_wait epoll_ctl futex clock_gettime, ioctl (TUNSETOFFLOAD, TUNSETQUEUE),
+ * mmap munmap brk mprotect (malloc, rarely), and for the end madvise, rt_sigprocmask, exit.
  */
 #ifndef HV_VMM_IO_IOTHREAD_H
 #define HV_VMM_IO_IOTHREAD_H
