@@ -427,6 +427,7 @@ int iothread_start(struct iothread *t, struct err *e)
 
 	assert(!t->running);
 	t->stop = t->entered = false;
+	t->enter_result = 0;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = pthread_create(&t->tid, NULL, thread_main, t);
@@ -435,7 +436,8 @@ int iothread_start(struct iothread *t, struct err *e)
 		return err_set(e, -r, "I/O thread '%s': %s", t->name, strerror(r));
 	pthread_setname_np(t->tid, t->name);
 	pthread_mutex_lock(&t->lock);
-	while (!t->entered)
+	/* Start-up time counts: wait for the thread only if it can fail. */
+	while (t->cfg.enter && !t->entered)
 		pthread_cond_wait(&t->cond, &t->lock);
 	r = t->enter_result;
 	pthread_mutex_unlock(&t->lock);
