@@ -141,6 +141,8 @@ static int run_body(struct grub *g, size_t i, struct grub_target *target)
 	g->parent = target ? -1 : (int)i;
 	g->returning = false;
 	g->depth = 0;
+	/* A script that ran away at the top still leaves each body some steps. */
+	g->steps = MIN(g->steps, GRUB_STEPS_MAX - GRUB_BODY_STEPS);
 	grub_set(g, "chosen", g->item[i].title);
 	grub_run(g, g->item[i].body);
 	g->failed = false; /* a broken body is that entry's problem alone */

@@ -13,7 +13,8 @@
 #define GRUB_ITEMS_MAX 512
 #define GRUB_ARGS_MAX 128
 #define GRUB_DEPTH_MAX 24    /* nesting of lists, functions, files */
-#define GRUB_STEPS_MAX 40000 /* statements looked at in one discovery */
+#define GRUB_STEPS_MAX 40000u /* statements looked at in one discovery */
+#define GRUB_BODY_STEPS 1000u /* of those, at least this many for every entry */
 #define GRUB_FILES_MAX 16
 #define GRUB_VAR_NAME_MAX 64
 
