@@ -84,6 +84,20 @@ dirty_bit() {
     qemu-img compare -q -f qcow2 -F raw w.qcow2 w.raw || bad "data after the rebuild"
 }
 
+# Killed in the middle of writes: leaks at worst (exit 3), and it opens again.
+killed() {
+    make_image overlay ""
+    for i in 1 2 3 4 5 6; do
+        "$T" random w.qcow2 "$i" 100000 w.raw &
+        sleep "0.$((i * 5 % 9 + 1))"
+        kill -9 $!
+        wait $! 2>/dev/null
+        qemu-img check -q w.qcow2
+        case $? in 0 | 3) ;; *) bad "qemu-img check after kill -9" ;; esac
+        "$T" dump w.qcow2 >w.raw || bad "open after kill -9"
+    done 2>/dev/null
+}
+
 autoclear() {
     make_image full ""
     qemu-img bitmap --add w.qcow2 b0 2>/dev/null || return 0
@@ -157,6 +171,7 @@ test_all() {
     "$T" dump c199.qcow2 | cmp - src.raw || bad "data through a chain of 200"
     deep_chain 200 | grep -q "more than 200" || bad "a chain of 201"
     dirty_bit
+    killed
     autoclear
     bad_images
 }

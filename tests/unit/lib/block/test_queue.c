@@ -23,13 +23,14 @@ struct slot {
 	struct blk_req req;
 	struct worker *w;
 	bool busy;
-	uint8_t *buf;
+	uint8_t *mem, *buf;
 	struct iovec iov[40];
 };
 
 struct worker {
 	struct blk *b;
 	unsigned id, seed, ops, left, cluster;
+	uint64_t disk;
 	uint64_t run;			/* bytes: every QUEUES-th run of the disk is this one's */
 	uint8_t *shadow;		/* of the whole disk; each looks at its own part */
 	struct pool_io io;
@@ -94,7 +95,7 @@ static void shadow_discard(struct worker *w, uint64_t off, uint64_t len)
 
 static void slot_start(struct worker *w, struct slot *s)
 {
-	uint64_t runs = DISK / w->run, run, off, len;
+	uint64_t runs = w->disk / w->run, run, off, len;
 	unsigned kind = (unsigned)rand_r(&w->seed) % 16;
 
 	do {
@@ -154,12 +155,14 @@ static struct worker *worker_new(struct blk *b, unsigned id, uint8_t *shadow, ui
 	w->seed = id * 77 + (unsigned)run;
 	w->ops = ops;
 	w->run = run;
+	w->disk = DISK;
 	w->shadow = shadow;
 	w->cluster = blk_cluster_size(b);
 	for (int i = 0; i < DEPTH; i++) {
 		w->slot[i].w = w;
-		w->slot[i].buf = malloc(run);
-		assert_non_null(w->slot[i].buf);
+		w->slot[i].mem = aligned_alloc(4096, ALIGN_UP(run + 4096, 4096));
+		assert_non_null(w->slot[i].mem);
+		w->slot[i].buf = w->slot[i].mem + (i & 1 ? 24 : 0);
 	}
 	assert_int_equal(pool_io_start(&w->io, 2), 0);
 	w->io.delay_us = 30;
@@ -174,7 +177,7 @@ static unsigned worker_end(struct worker *w)
 	blk_queue_close(w->io.q);
 	pool_io_stop(&w->io);
 	for (int i = 0; i < DEPTH; i++)
-		free(w->slot[i].buf);
+		free(w->slot[i].mem);
 	free(w);
 	return errors;
 }
@@ -289,6 +292,95 @@ static void queues_on_raw(void **state)
 	hammer(b, shadow, 20480, 1500);
 	assert_int_equal(blk_close(b), 0);
 	free(shadow);
+}
+
+/* O_DIRECT: half of the buffers aligned, lengths at will; what does not fit takes the detour. */
+static void direct(uint32_t bits)
+{
+	char name[] = "./hv-direct-XXXXXX";
+	int fd = mkostemp(name, O_CLOEXEC), base = -1;
+	struct blk_create c = { .size = DISK, .cluster_bits = bits };
+	struct blk_open o = { .path = "direct", .format = BLK_FORMAT_QCOW2, .no_lock = true,
+			      .cache = BLK_CACHE_NONE, .gate = base_gate, .gate_ctx = &base };
+	uint8_t *shadow = calloc(1, DISK);
+	struct blk_check chk;
+	struct err e = { 0 };
+	struct blk *b;
+
+	assert_int_equal(blk_create_qcow2(fd, &c, &e), 0);
+	o.fd = open(name, O_RDWR | O_DIRECT | O_CLOEXEC);
+	unlink(name);
+	close(fd);
+	if (o.fd < 0) {
+		print_message("skip: no O_DIRECT on this file system\n");
+		free(shadow);
+		skip();
+	}
+	assert_int_equal(blk_open(&o, &b, &e), 0);
+	hammer(b, shadow, 20480, 300);
+	assert_int_equal(blk_check(b, &chk, &e), 0);
+	assert_int_equal(chk.corruptions + chk.leaks + chk.copied_errors, 0);
+	assert_int_equal(blk_close(b), 0);
+	free(shadow);
+}
+
+static void queues_with_o_direct(void **state)
+{
+	direct(16);
+}
+
+static void queues_with_o_direct_and_tiny_clusters(void **state)
+{
+	direct(9);
+}
+
+/* Compressed clusters, a snapshot's: read through a queue, overwritten in part, read again. */
+static void queue_on_an_image_of_others(const char *path)
+{
+	struct blk_open o = { .path = path, .format = BLK_FORMAT_QCOW2, .no_lock = true };
+	int src = open(path, O_RDONLY | O_CLOEXEC), fd = memfd_create("copy", MFD_CLOEXEC);
+	static uint8_t image[KIB(256)];
+	uint8_t *shadow = calloc(1, DISK);
+	struct worker *w;
+	struct err e = { 0 };
+	struct blk *b;
+	ssize_t n;
+
+	if (src < 0) {
+		print_message("skip: not run from the source tree\n");
+		skip();
+	}
+	n = read(src, image, sizeof(image));
+	assert_int_equal(write(fd, image, (size_t)n), n);
+	close(src);
+	o.fd = fd;
+	assert_int_equal(blk_open(&o, &b, &e), 0);
+	assert_int_equal(blk_pread(b, 0, shadow, blk_size(b)), 0);
+	w = worker_new(b, 0, shadow, 8192, 600);
+	w->disk = blk_size(b);
+	worker_main(w);
+	assert_int_equal(worker_end(w), 0);
+	for (uint64_t off = 0; off < blk_size(b); off += 4096) {
+		assert_int_equal(blk_pread(b, off, image, 4096), 0);
+		assert_memory_equal(image, shadow + off, 4096);
+	}
+	assert_int_equal(blk_close(b), 0);
+	free(shadow);
+}
+
+static void queue_on_deflate_clusters(void **state)
+{
+	queue_on_an_image_of_others("tests/fuzz/corpus/qcow2/zlib");
+}
+
+static void queue_on_zstd_clusters(void **state)
+{
+	queue_on_an_image_of_others("tests/fuzz/corpus/qcow2/zstd");
+}
+
+static void queue_on_an_image_with_a_snapshot(void **state)
+{
+	queue_on_an_image_of_others("tests/fuzz/corpus/qcow2/snap");
 }
 
 /* ---- single requests -------------------------------------------------------------------- */
@@ -425,6 +517,11 @@ int main(void)
 		cmocka_unit_test(queues_share_an_overlay),
 		cmocka_unit_test(queues_cross_small_clusters),
 		cmocka_unit_test(queues_with_tables_evicted),
+		cmocka_unit_test(queues_with_o_direct),
+		cmocka_unit_test(queues_with_o_direct_and_tiny_clusters),
+		cmocka_unit_test(queue_on_deflate_clusters),
+		cmocka_unit_test(queue_on_zstd_clusters),
+		cmocka_unit_test(queue_on_an_image_with_a_snapshot),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
