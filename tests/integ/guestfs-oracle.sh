@@ -43,7 +43,7 @@ same() {
     shift 3
     tree_of "$dir" | sort >want
     "$tool" tree "$n" / "$@" | grep -v ' /lost+found ' | sort >got
-    if diff want got >delta; then ok "$name: $(wc -l <got) files"; else fail "$name"; head -5 delta; fi
+    if diff want got >delta.txt; then ok "$name: $(wc -l <got) files"; else fail "$name"; head -5 delta.txt; fi
 }
 
 # ---- a tree with everything in it
@@ -101,9 +101,9 @@ replayed() {	# NAME IMAGE
     jsb=$(debugfs -R 'blocks <8>' "$2" 2>/dev/null | awk '{print $1}')
     bs=$(debugfs -R stats "$2" 2>/dev/null | awk '/^Block size/{print $3}')
     cmp -l ref.img ours.img | awk -v j="$((jsb * bs))" -v b="$bs" \
-        '{o=$1-1} !(o>=1024 && o<2048) && !(o>=j && o<j+b)' >delta
+        '{o=$1-1} !(o>=1024 && o<2048) && !(o>=j && o<j+b)' >delta.txt
     note=$("$tool" fs "$2" | sed 's/.*note=//; s/|.*//')
-    if [[ ! -s delta && $note == *replayed* ]]; then ok "journal $1: $note"; else fail "journal $1 ($note)"; head -3 delta; fi
+    if [[ ! -s delta.txt && $note == *replayed* ]]; then ok "journal $1: $note"; else fail "journal $1 ($note)"; head -3 delta.txt; fi
 }
 head -c 4096 /dev/urandom >blk
 printf '\xc0\x3b\x39\x98rest of the block' >magic; truncate -s 4096 magic
@@ -161,6 +161,9 @@ kernel_is 'GPT, BIOS boot, ESP, ext4 root' $new d.img
 "$tool" initrd '' d.img | cmp - root/boot/initrd.img-6.1.0-13-amd64 || fail initrd
 "$tool" kernel 'Linux 9' d.img | cmp - root/boot/vmlinuz-6.1.0-9-amd64 || fail 'entry by title'
 [[ $("$tool" cmdline 1 d.img) == "root=UUID=$uuid ro quiet console=ttyS0" ]] || fail cmdline
+if command -v qemu-img >/dev/null; then
+    qemu-img convert -O qcow2 -c d.img d.qcow2 && kernel_is 'the same as compressed qcow2' $new d.qcow2
+fi
 dd if=/dev/zero of=d.img bs=512 seek=1 count=33 conv=notrunc status=none
 kernel_is 'the same by the backup table' $new d.img
 

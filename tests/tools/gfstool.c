@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What lib/guestfs sees in raw images, for the integration tests to compare with others.
+ * What lib/guestfs sees in disk images, for the integration tests to compare with others.
  *
  *   gfstool fs IMAGE...                  file systems, one a line
  *   gfstool ls N PATH IMAGE...           names in a directory of file system N (from 0), sorted by
@@ -17,17 +17,13 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "hv/block.h"
 #include "hv/bytes.h"
 #include "hv/fd.h"
 #include "../../lib/guestfs/gfs_priv.h"
 
 #define PIECE 65536
 #define IMAGES_MAX 16
-
-static int image_read(void *ctx, uint64_t off, void *buf, size_t len)
-{
-	return fd_pread_full(*(int *)ctx, buf, len, off);
-}
 
 static int fail(const struct err *e)
 {
@@ -267,33 +263,50 @@ static int operands(const char *cmd)
 	return !strcmp(cmd, "cat") || !strcmp(cmd, "ls") || !strcmp(cmd, "tree") ? 2 : 1;
 }
 
+/* Through lib/block, so that qcow2 images and the adaptor are tried as well. */
+static int open_image(const char *path, struct blk **out, struct err *e)
+{
+	struct blk_open o = { .path = path, .readonly = true, .no_lock = true };
+	int r;
+
+	o.fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (o.fd < 0)
+		return err_errno(e, "%s", path);
+	r = blk_open(&o, out, e);
+	if (r)
+		close(o.fd);
+	return r;
+}
+
+static int blk_read_sector(void *ctx, uint64_t off, void *buf, size_t len)
+{
+	return blk_pread(ctx, off, buf, len);
+}
+
 int main(int argc, char **argv)
 {
-	struct gfs_source src[IMAGES_MAX];
-	int fd[IMAGES_MAX];
+	struct blk *disk[IMAGES_MAX];
+	struct err e = { 0 };
 	size_t n = 0;
 	struct gfs *g;
-	struct err e = { 0 };
-	int first, r;
+	int first, r = 0;
 
 	if (argc < 3 || argc <= 2 + (first = operands(argv[1])))
 		return 2;
-	for (int i = 2 + first; i < argc && n < IMAGES_MAX; i++, n++) {
-		fd[n] = open(argv[i], O_RDONLY | O_CLOEXEC);
-		if (fd[n] < 0) {
-			perror(argv[i]);
-			return 1;
-		}
-		src[n] = (struct gfs_source){ image_read, &fd[n],
-					      (uint64_t)lseek(fd[n], 0, SEEK_END) };
+	for (int i = 2 + first; i < argc && n < IMAGES_MAX; i++, n++)
+		if (open_image(argv[i], &disk[n], &e))
+			return fail(&e);
+	if (!strcmp(argv[1], "sparse")) {
+		struct gfs_source src = { blk_read_sector, disk[0], blk_size(disk[0]) };
+
+		r = cmd_sparse(&src);
+	} else if (gfs_open(disk, n, &g, &e)) {
+		r = fail(&e);
+	} else {
+		r = run(g, argv[1], argv + 2);
+		gfs_close(g);
 	}
-	if (!strcmp(argv[1], "sparse"))
-		return cmd_sparse(&src[0]);
-	if (gfs_open_sources(src, n, &g, &e))
-		return fail(&e);
-	r = run(g, argv[1], argv + 2);
-	gfs_close(g);
 	while (n)
-		close(fd[--n]);
+		blk_close(disk[--n]);
 	return r;
 }
