@@ -66,6 +66,19 @@ integ: all $(tool_BINS) $(guest_ELFS)
 	$(Q)HV_BUILD=$(CURDIR)/$(O) scripts/run-tests.sh integ $(integ_TESTS)
 
 check: all unit corpora integ
+demo:
+	$(Q)scripts/install-deps.sh demo
+	$(Q)$(MAKE) all
+	$(Q)scripts/demo.sh $(O)
+ci:
+	$(Q)scripts/install-deps.sh test
+	$(Q)$(MAKE) check headers-check tidy
+	$(Q)$(MAKE) asan
+	$(Q)$(MAKE) unit VARIANT=tsan
+	$(Q)$(MAKE) check-machine
+check-machine: all
+	$(Q)scripts/mk-guest.sh build/machine/images grub boot-bls lvm extlinux
+	$(Q)scripts/run-machine.sh $(O) $(filter-out tests/machine/demo-login.sh,$(wildcard tests/machine/*-*.sh))
 asan: ; $(Q)$(MAKE) check VARIANT=asan
 tsan: ; $(Q)$(MAKE) check VARIANT=tsan
 

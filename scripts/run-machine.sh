@@ -74,17 +74,28 @@ make_initramfs() {
     modules=$(echo "$cache"/outer/lib/modules/*)
     mkdir -p "$root"/{bin,dev,proc,sys,lib,new}
     cp /bin/busybox "$root/bin/"
-    for m in sh mount insmod switch_root; do ln -s busybox "$root/bin/$m"; done
+    for m in sh mount insmod switch_root sleep; do ln -s busybox "$root/bin/$m"; done
     for m in virt/lib/irqbypass arch/x86/kvm/kvm arch/x86/kvm/kvm-amd drivers/net/tun; do
         cp "$modules/kernel/$m.ko" "$root/lib/"
     done
     cat >"$root/init" <<'END'
 #!/bin/sh
+# The disk with serial number $1; controllers appear in any order, some time after boot.
+nvme() {
+    while :; do
+        for c in /sys/class/nvme/nvme*; do
+            read -r serial <$c/serial && [ "$serial" = "$1" ] && [ -b /dev/${c##*/}n1 ] &&
+                echo /dev/${c##*/}n1 && return
+        done
+        sleep 0.2
+    done
+}
 mount -t devtmpfs dev /dev
 for m in irqbypass kvm kvm-amd tun; do insmod /lib/$m.ko; done
-mount /dev/nvme0n1 /new
+mount -t sysfs sys /sys
+mount -t ext4 "$(nvme system)" /new
+mount -t ext4 "$(nvme payload)" /new/payload
 mount --move /dev /new/dev
-mount /dev/nvme1n1 /new/payload
 exec switch_root /new /bin/bash /payload/host-init
 END
     chmod +x "$root/init"
