@@ -30,10 +30,14 @@ static int node_new(struct lvm_text *t, int parent, enum node_kind kind, const c
 {
 	struct node *np;
 
+	if (t->n == LVM_NODES_MAX) {
+		t->failed = true;
+		return -1;
+	}
 	if (t->n == t->cap) {
 		unsigned cap = MAX(2 * t->cap, 64u);
 
-		np = t->n >= LVM_NODES_MAX ? NULL : realloc(t->node, cap * sizeof(*np));
+		np = realloc(t->node, cap * sizeof(*np));
 		if (!np) {
 			t->failed = true;
 			return -1;
