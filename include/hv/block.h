@@ -179,7 +179,11 @@ struct blk_io_ops {
  */
 int blk_queue_open(struct blk *b, const struct blk_io_ops *ops, void *ctx, struct blk_queue **out,
 		   struct err *e);
-/** blk_queue_close - every request is done; stops the metadata thread with the last queue. */
+/**
+ * blk_queue_close - every request is done; stops the metadata thread with the last queue
+ *
+ * Not from within a done callback. Waits for a publish, that is for the disk, with the last.
+ */
 void blk_queue_close(struct blk_queue *q);
 /** blk_submit - start @req; @req->done may be called before this returns. Never blocks. */
 void blk_submit(struct blk_queue *q, struct blk_req *req);
@@ -244,7 +248,8 @@ struct blk_check {
 /**
  * blk_check - compare a qcow2 image's references with its refcounts; changes nothing
  *
- * Publishes first, where the image is writable. Sync side only. Return: 0 with *@out filled
+ * Publishes first, where the image is writable. Clusters of persistent bitmaps, which this
+ * library does not know, are reported as leaks. Sync side only. Return: 0 with *@out filled
  * (and the first finding in @e->msg); -ENOTSUP for raw; -errno if it could not be read.
  */
 int blk_check(struct blk *b, struct blk_check *out, struct err *e);

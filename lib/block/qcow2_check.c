@@ -12,7 +12,7 @@
 #include "hv/overflow.h"
 #include "qcow2.h"
 
-#define CLUSTERS_MAX BIT64(27)		/* 512 MiB of counters */
+#define CLUSTERS_MAX BIT64(26)		/* 256 MiB of counters; 4 TiB of 64 KiB clusters */
 #define TABLES_MAX BIT64(20)		/* L2 tables looked at, over all snapshots */
 
 struct refs {

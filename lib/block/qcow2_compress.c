@@ -17,6 +17,7 @@
 
 #define SLOTS_MAX 16
 #define CACHE_BYTES MIB(4)
+#define ZSTD_WINDOW_LOG_MAX 23	/* 8 MiB: the frame's header names what is allocated */
 
 struct cluster_slot {
 	const struct blk_image *img;
@@ -98,6 +99,7 @@ static int unpack_zstd(struct cluster_cache *c, size_t packed, uint8_t *out, siz
 	if (!c->zstd)
 		return -ENOMEM;
 	ZSTD_DCtx_reset(c->zstd, ZSTD_reset_session_only);
+	ZSTD_DCtx_setParameter(c->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX);
 	while (o.pos < o.size) {
 		size_t before = o.pos + in.pos;
 		size_t r = ZSTD_decompressStream(c->zstd, &o, &in);

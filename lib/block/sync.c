@@ -197,6 +197,8 @@ int blk_own_publish(struct blk *b)
 
 	if (b->readonly || !atomic_load(&b->meta_dirty))
 		return 0;
+	if (atomic_load(&b->corrupt))	/* what we know of the image may be wrong: link nothing */
+		return -EUCLEAN;
 	r = img->drv->publish(img);
 	if (!r) {
 		atomic_store(&b->meta_dirty, false);

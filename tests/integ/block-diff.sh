@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2034 # read by people
 DESCRIPTION="raw and qcow2 agree; qemu-img reads what we write, and we what it writes"
 # Images of many shapes are read, then hammered with random operations on image and shadow.
 set -u

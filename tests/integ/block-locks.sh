@@ -1,8 +1,9 @@
 #!/bin/bash
+# shellcheck disable=SC2034 # read by people
 DESCRIPTION="QEMU's programs and lib/block keep each other from writing one image"
 set -u
 T=${HV_BUILD:?}/tests/tools/blktool
-dir= holder=
+dir='' holder=''
 cleanup() { [[ -z $holder ]] || kill "$holder" 2>/dev/null; [[ -z $dir ]] || rm -rf "$dir"; }
 trap cleanup EXIT
 requires() {
