@@ -24,8 +24,8 @@
 struct blk;
 struct blk_queue;
 
-#define BLK_CHAIN_MAX 200	/* images in a chain, the top one included */
-#define BLK_NAME_MAX 1023	/* bytes of a backing file's name */
+#define BLK_CHAIN_MAX 200 /* images in a chain, the top one included */
+#define BLK_NAME_MAX 1023 /* bytes of a backing file's name */
 
 enum blk_format { BLK_FORMAT_PROBE, BLK_FORMAT_RAW, BLK_FORMAT_QCOW2 };
 enum blk_cache {
@@ -53,9 +53,9 @@ struct blk_open {
 	enum blk_format format; /* PROBE: by magic; a probed raw image guards its sector 0 */
 	enum blk_cache cache;
 	bool readonly;
-	bool no_backing;	/* do not open backing files (info, header checks) */
-	bool no_lock;		/* take no OFD locks (the caller holds them, or wants none) */
-	blk_gate_fn gate;	/* NULL: deny */
+	bool no_backing;  /* do not open backing files (info, header checks) */
+	bool no_lock;	  /* take no OFD locks (the caller holds them, or wants none) */
+	blk_gate_fn gate; /* NULL: deny */
 	void *gate_ctx;
 };
 
@@ -115,10 +115,10 @@ enum blk_extent_kind {
 };
 struct blk_extent {
 	enum blk_extent_kind kind;
-	unsigned depth;		/* 0: the top image */
-	unsigned file;		/* index for blk_file_fd() */
-	bool in_place;		/* DATA of the top image that may be overwritten where it is */
-	uint64_t off, len;	/* bytes of the virtual disk described */
+	unsigned depth;	   /* 0: the top image */
+	unsigned file;	   /* index for blk_file_fd() */
+	bool in_place;	   /* DATA of the top image that may be overwritten where it is */
+	uint64_t off, len; /* bytes of the virtual disk described */
 	uint64_t host_off, host_len;
 };
 /** blk_map_sync - what holds the bytes from @off on; len >= 1 unless @off is the size. */
@@ -138,12 +138,12 @@ enum blk_op { BLK_OP_READ, BLK_OP_WRITE, BLK_OP_FLUSH, BLK_OP_DISCARD, BLK_OP_WR
  */
 struct blk_req {
 	enum blk_op op;
-	bool unmap;		/* WRITE_ZEROES: may deallocate */
-	uint64_t off, len;	/* bytes; len equals the iovec's total for READ and WRITE */
+	bool unmap;	   /* WRITE_ZEROES: may deallocate */
+	uint64_t off, len; /* bytes; len equals the iovec's total for READ and WRITE */
 	const struct iovec *iov;
 	unsigned iovcnt;
-	int result;		/* 0 or -errno, valid in @done */
-	void (*done)(struct blk_req *req);	/* on the queue's thread */
+	int result;			   /* 0 or -errno, valid in @done */
+	void (*done)(struct blk_req *req); /* on the queue's thread */
 	uint64_t priv[24];
 };
 
@@ -154,14 +154,14 @@ struct blk_req {
 enum blk_io_op { BLK_IO_READ, BLK_IO_WRITE, BLK_IO_FDATASYNC, BLK_IO_FALLOCATE };
 struct blk_io {
 	enum blk_io_op op;
-	unsigned file;		/* blk_file_fd() index */
-	int fd;			/* the same file's descriptor */
-	int falloc_mode;	/* FALLOCATE: FALLOC_FL_* */
+	unsigned file;	 /* blk_file_fd() index */
+	int fd;		 /* the same file's descriptor */
+	int falloc_mode; /* FALLOCATE: FALLOC_FL_* */
 	uint64_t off, len;
 	const struct iovec *iov;
 	unsigned iovcnt;
-	struct blk_io *next;	/* free for the I/O thread while it holds the io */
-	void *thread_priv;	/* likewise */
+	struct blk_io *next; /* free for the I/O thread while it holds the io */
+	void *thread_priv;   /* likewise */
 };
 
 struct blk_io_ops {
@@ -210,13 +210,13 @@ void blk_unlock_fd(int fd);
 
 enum blk_gate_policy {
 	BLK_GATE_DENY,
-	BLK_GATE_SAME_DIR,	/* beneath the naming image's directory, no symlinks */
-	BLK_GATE_ALLOW,		/* whatever path the image names */
+	BLK_GATE_SAME_DIR, /* beneath the naming image's directory, no symlinks */
+	BLK_GATE_ALLOW,	   /* whatever path the image names */
 };
 struct blk_gate {
 	enum blk_gate_policy policy;
-	bool lock;		/* take a reader's lock on what is opened */
-	const char *option;	/* for messages: the option that widens the policy; may be NULL */
+	bool lock;	    /* take a reader's lock on what is opened */
+	const char *option; /* for messages: the option that widens the policy; may be NULL */
 };
 /**
  * blk_gate_open - a blk_gate_fn over the file system; @ctx is a struct blk_gate
@@ -241,7 +241,7 @@ int blk_open_ephemeral(struct blk *base, int tmp_fd, struct blk **out, struct er
 struct blk_check {
 	uint64_t corruptions;	/* references without a refcount, overlaps, bad offsets */
 	uint64_t leaks;		/* clusters counted but not referenced: lost space, no harm */
-	uint64_t copied_errors;	/* COPIED bits that contradict the refcount */
+	uint64_t copied_errors; /* COPIED bits that contradict the refcount */
 	uint64_t clusters;	/* in use */
 	uint64_t file_clusters;
 };
@@ -257,10 +257,10 @@ int blk_check(struct blk *b, struct blk_check *out, struct err *e);
 /* ---- creation ---------------------------------------------------------------------- */
 
 struct blk_create {
-	uint64_t size;		/* bytes; 0 with a backing file: the backing file's */
-	uint32_t cluster_bits;	/* 0: 16 */
-	const char *backing;	/* name to record; NULL for none */
-	enum blk_format backing_format;	/* recorded by extension; PROBE is refused */
+	uint64_t size;			/* bytes; 0 with a backing file: the backing file's */
+	uint32_t cluster_bits;		/* 0: 16 */
+	const char *backing;		/* name to record; NULL for none */
+	enum blk_format backing_format; /* recorded by extension; PROBE is refused */
 };
 /** blk_create_qcow2 - write a fresh v3 image into the empty file @fd (borrowed). */
 int blk_create_qcow2(int fd, const struct blk_create *c, struct err *e);

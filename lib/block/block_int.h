@@ -21,13 +21,13 @@ struct meta;
 
 /* A range being filled: nobody else may change its clusters until commit or abort. */
 struct blk_resv {
-	struct blk_resv *next;		/* list of the owner (meta.c) */
-	struct blk_req *waiters;	/* requests that want the same clusters, oldest first */
-	uint64_t off, len;		/* guest bytes, whole clusters */
-	uint64_t host_off;		/* where @off's cluster goes */
-	uint64_t data_end;		/* guest offset where the caller's data ends */
-	void *table;			/* the driver's: kept in memory until commit */
-	bool reused;			/* the clusters were the guest range's own already */
+	struct blk_resv *next;	 /* list of the owner (meta.c) */
+	struct blk_req *waiters; /* requests that want the same clusters, oldest first */
+	uint64_t off, len;	 /* guest bytes, whole clusters */
+	uint64_t host_off;	 /* where @off's cluster goes */
+	uint64_t data_end;	 /* guest offset where the caller's data ends */
+	void *table;		 /* the driver's: kept in memory until commit */
+	bool reused;		 /* the clusters were the guest range's own already */
 };
 
 struct blk_driver {
@@ -60,51 +60,51 @@ struct blk_driver {
 struct blk_image {
 	struct blk *blk;
 	const struct blk_driver *drv;
-	void *state;			/* the driver's */
+	void *state; /* the driver's */
 	struct bfile file;
-	uint64_t size;			/* virtual bytes */
+	uint64_t size; /* virtual bytes */
 	char *path;
-	unsigned depth;			/* 0: the top of the chain */
+	unsigned depth; /* 0: the top of the chain */
 	bool probed, readonly, locked;
 	bool no_backing;
 };
 
 /* Tables of all images of a chain, against one budget (qcow2_cache.c). */
 struct table_cache {
-	struct qtable *ring;		/* in memory, in clock order */
-	struct qtable *limbo;		/* evicted, perhaps still read by a queue */
-	_Atomic uint64_t bytes;		/* of both */
+	struct qtable *ring;	/* in memory, in clock order */
+	struct qtable *limbo;	/* evicted, perhaps still read by a queue */
+	_Atomic uint64_t bytes; /* of both */
 	uint64_t budget;
 	struct cluster_cache *clusters; /* decompressed ones */
 };
 
 struct blk {
-	struct blk_image **image;	/* the chain, top first */
+	struct blk_image **image; /* the chain, top first */
 	unsigned images;
 	uint64_t size;
 	bool readonly;
-	bool ephemeral;			/* nobody will open it again: close writes nothing */
+	bool ephemeral; /* nobody will open it again: close writes nothing */
 	enum blk_cache cache;
-	uint32_t align;			/* the largest of the files' units */
-	bool slow_io;			/* extents may be smaller than align: the owner moves data */
+	uint32_t align; /* the largest of the files' units */
+	bool slow_io;	/* extents may be smaller than align: the owner moves data */
 	bool any_direct;
 	struct table_cache tables;
-	uint8_t *cow;			/* owner's scratch, COW_BYTES */
-	uint8_t *guard;			/* likewise, 4096 aligned bytes for sector 0 */
+	uint8_t *cow;	/* owner's scratch, COW_BYTES */
+	uint8_t *guard; /* likewise, 4096 aligned bytes for sector 0 */
 	struct epoch epoch;
-	struct epoch_slot *slots;	/* of the open queues, under lock */
-	pthread_mutex_t lock;		/* slots, queues */
+	struct epoch_slot *slots; /* of the open queues, under lock */
+	pthread_mutex_t lock;	  /* slots, queues */
 	unsigned queues;
 	struct meta *meta;
-	_Atomic bool meta_dirty;	/* something is committed and not published */
-	_Atomic bool corrupt;		/* of the top image: writes are refused */
+	_Atomic bool meta_dirty; /* something is committed and not published */
+	_Atomic bool corrupt;	 /* of the top image: writes are refused */
 	_Atomic uint64_t guard_refusals;
 	_Atomic uint64_t publishes;
 };
 
 #define BLK_COW_BYTES KIB(256)
 #define BLK_TABLE_BUDGET MIB(32)
-#define BLK_CHAIN_TABLES_MAX MIB(128)	/* first-level tables of all images of a chain */
+#define BLK_CHAIN_TABLES_MAX MIB(128) /* first-level tables of all images of a chain */
 
 extern const struct blk_driver blk_raw_driver;
 extern const struct blk_driver blk_qcow2_driver;
@@ -116,8 +116,7 @@ int blk_image_stack(struct blk *b, struct blk_image *img);
 void blk_image_free(struct blk_image *img);
 
 /* map.c: the chain seen as one. Any thread; @*at is the image that said -EAGAIN or -EUCLEAN. */
-int blk_chain_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out,
-		  unsigned *at);
+int blk_chain_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out, unsigned *at);
 
 /* sync.c: the owner's I/O. Ranges are checked by the callers (the funnel). */
 int blk_own_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out);

@@ -166,7 +166,8 @@ static int backing_open(struct blk *b, const struct open_ctx *c, struct blk_imag
 			       b->image[0]->path, BLK_CHAIN_MAX);
 	if (fmt[0] && backing_format(fmt) == BLK_FORMAT_PROBE)
 		return err_set(e, -ENOTSUP,
-			       "%s: its backing file '%s' has the format '%s', which is not supported (raw and qcow2 are; qemu-img convert makes one of them)",
+			       "%s: its backing file '%s' has the format '%s', which is not "
+			       "supported (raw and qcow2 are; qemu-img convert makes one of them)",
 			       img->path, name, fmt);
 	if (!c->o->gate)
 		return err_set(e, -EACCES, "%s: opening its backing file '%s' is not allowed",
@@ -176,8 +177,9 @@ static int backing_open(struct blk *b, const struct open_ctx *c, struct blk_imag
 		return err_set(e, -ENOMEM, "out of memory");
 	r = c->o->gate(c->o->gate_ctx, img->path, name, &fd, path, e);
 	if (r)
-		return e && e->code ? r : err_set(e, r, "%s: backing file '%s': %s", img->path, name,
-						  strerror(-r));
+		return e && e->code ? r
+				    : err_set(e, r, "%s: backing file '%s': %s", img->path, name,
+					      strerror(-r));
 	path[BLK_PATH_MAX - 1] = 0;
 	r = image_open(b, c, fd, path, backing_format(fmt), next, e);
 	if (r)
@@ -267,7 +269,7 @@ int blk_open_with(const struct blk_open *o, const struct bfile_ops *ops, void *o
 		return 0;
 	}
 	chain_close(b);
-	if (b->images) {	/* the top descriptor stays the caller's */
+	if (b->images) { /* the top descriptor stays the caller's */
 		if (b->image[0]->locked)
 			blk_unlock_fd(o->fd);
 		b->image[0]->locked = false;
@@ -306,8 +308,10 @@ int blk_close(struct blk *b)
 int blk_open_ephemeral(struct blk *base, int tmp_fd, struct blk **out, struct err *e)
 {
 	struct blk_create c = { .size = base->size };
-	struct blk_open o = { .path = "temporary overlay", .fd = tmp_fd,
-			      .format = BLK_FORMAT_QCOW2, .cache = BLK_CACHE_UNSAFE,
+	struct blk_open o = { .path = "temporary overlay",
+			      .fd = tmp_fd,
+			      .format = BLK_FORMAT_QCOW2,
+			      .cache = BLK_CACHE_UNSAFE,
 			      .no_lock = true };
 	struct blk *b;
 	int r;
@@ -315,14 +319,15 @@ int blk_open_ephemeral(struct blk *base, int tmp_fd, struct blk **out, struct er
 	assert(base->readonly && !base->queues);
 	r = base->images < BLK_CHAIN_MAX ? 0 : err_set(e, -ELOOP, "the chain is too long");
 	if (!r)
-		r = base->size ? blk_create_qcow2(tmp_fd, &c, e) : err_set(e, -EINVAL, "the disk is empty");
+		r = base->size ? blk_create_qcow2(tmp_fd, &c, e)
+			       : err_set(e, -EINVAL, "the disk is empty");
 	if (!r)
 		r = blk_open(&o, &b, e);
 	if (r)
 		return err_wrap(e, r, "overlay in memory");
 	for (unsigned i = 0; i < base->images && !r; i++)
 		r = blk_image_stack(b, base->image[i]);
-	if (r) {	/* what was stacked stays the base's */
+	if (r) { /* what was stacked stays the base's */
 		for (unsigned i = 0; i < base->images; i++) {
 			base->image[i]->blk = base;
 			base->image[i]->depth = i;

@@ -20,8 +20,8 @@ struct epoch {
 
 /* One per queue, written by its thread alone. */
 struct epoch_slot {
-	_Atomic uint32_t inside[2];	/* by the epoch's lowest bit */
-	struct epoch_slot *next;	/* list of the metadata owner */
+	_Atomic uint32_t inside[2]; /* by the epoch's lowest bit */
+	struct epoch_slot *next;    /* list of the metadata owner */
 } HV_CACHELINE;
 
 /** epoch_enter - pin; returns the ticket for epoch_leave(). Queue's thread. */

@@ -72,8 +72,9 @@ int bfile_init(struct bfile *f, int fd, const struct bfile_ops *ops, void *ctx)
 
 	if (flags < 0)
 		return -errno;
-	*f = (struct bfile){ .fd = fd, .align = 512, .ops = ops ? ops : &bfile_kernel_ops,
-			     .ctx = ctx };
+	*f = (struct bfile){
+		.fd = fd, .align = 512, .ops = ops ? ops : &bfile_kernel_ops, .ctx = ctx
+	};
 	if (!(flags & O_DIRECT))
 		return 0;
 	f->bounce = aligned_alloc(4096, BFILE_BOUNCE);
@@ -99,14 +100,14 @@ int bfile_size(const struct bfile *f, uint64_t *out)
 static int raw_pread(struct bfile *f, void *buf, size_t len, uint64_t off)
 {
 	for (size_t done = 0; done < len;) {
-		ssize_t n = f->ops->pread(f->ctx, f->fd, (char *)buf + done, len - done,
-					  off + done);
+		ssize_t n =
+			f->ops->pread(f->ctx, f->fd, (char *)buf + done, len - done, off + done);
 
 		if (n == -EINTR)
 			continue;
 		if (n < 0)
 			return (int)n;
-		if (n == 0 || (f->direct && n % f->align)) {	/* the end of the file */
+		if (n == 0 || (f->direct && n % f->align)) { /* the end of the file */
 			memset((char *)buf + done + n, 0, len - done - (size_t)n);
 			return 0;
 		}

@@ -23,10 +23,10 @@ struct bfile_ops {
 
 struct bfile {
 	int fd;
-	bool direct;		/* O_DIRECT: see @align */
-	bool unsafe;		/* flushes are ignored */
-	uint32_t align;		/* bytes; 512 without O_DIRECT */
-	uint8_t *bounce;	/* BFILE_BOUNCE bytes, only with O_DIRECT */
+	bool direct;	 /* O_DIRECT: see @align */
+	bool unsafe;	 /* flushes are ignored */
+	uint32_t align;	 /* bytes; 512 without O_DIRECT */
+	uint8_t *bounce; /* BFILE_BOUNCE bytes, only with O_DIRECT */
 	const struct bfile_ops *ops;
 	void *ctx;
 };

@@ -58,8 +58,8 @@ static int open_beneath(int dir, const char *name)
 	return openat(dir, name, GATE_FLAGS | O_NOFOLLOW);
 }
 
-static int gate_same_dir(const struct blk_gate *g, const char *parent, const char *name,
-			 int *out, struct err *e)
+static int gate_same_dir(const struct blk_gate *g, const char *parent, const char *name, int *out,
+			 struct err *e)
 {
 	size_t n = dir_len(parent);
 	CLEANUP_FREE char *dir = n ? strndup(parent, n) : strdup(".");
@@ -86,8 +86,7 @@ static int gate_same_dir(const struct blk_gate *g, const char *parent, const cha
 }
 
 /* The name as seen from the naming image: absolute, or relative to that one's directory. */
-static int gate_path(const char *parent, const char *name, char path[BLK_PATH_MAX],
-		     struct err *e)
+static int gate_path(const char *parent, const char *name, char path[BLK_PATH_MAX], struct err *e)
 {
 	size_t n = name[0] == '/' ? 0 : dir_len(parent);
 	int len = snprintf(path, BLK_PATH_MAX, "%.*s%s", (int)n, parent, name);
@@ -110,8 +109,8 @@ static int gate_check_kind(int fd, const struct blk_gate *g, const char *path, s
 	return err_set(e, -EACCES, "backing file %s is not a regular file", path);
 }
 
-int blk_gate_open(void *ctx, const char *parent, const char *name, int *fd,
-		  char path[BLK_PATH_MAX], struct err *e)
+int blk_gate_open(void *ctx, const char *parent, const char *name, int *fd, char path[BLK_PATH_MAX],
+		  struct err *e)
 {
 	const struct blk_gate *g = ctx;
 	CLEANUP_FD int got = -1;
@@ -122,8 +121,9 @@ int blk_gate_open(void *ctx, const char *parent, const char *name, int *fd,
 	if (!name[0])
 		return err_set(e, -EINVAL, "%s names an empty backing file", parent);
 	if (has_scheme(name))
-		return err_set(e, -ENOTSUP, "%s names the backing file '%.*s', which is not a file name",
-			       parent, 200, name);
+		return err_set(e, -ENOTSUP,
+			       "%s names the backing file '%.*s', which is not a file name", parent,
+			       200, name);
 	if (g->policy == BLK_GATE_DENY)
 		return gate_refuse(g, parent, name, "and backing files are denied", e);
 	r = gate_path(parent, name, path, e);

@@ -63,7 +63,9 @@ static int lock_ask(int fd, uint32_t bits, off_t base)
 
 void blk_unlock_fd(int fd)
 {
-	struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = LOCK_PERM_BASE,
+	struct flock fl = { .l_type = F_UNLCK,
+			    .l_whence = SEEK_SET,
+			    .l_start = LOCK_PERM_BASE,
 			    .l_len = LOCK_UNSHARED_BASE - LOCK_PERM_BASE + LOCK_BITS };
 
 	(void)fcntl(fd, F_OFD_SETLK, &fl);

@@ -38,13 +38,13 @@ static int chain_map_from(struct blk *b, unsigned depth, uint64_t off, uint64_t 
 		}
 		len = out->len;
 	}
-	*out = (struct blk_extent){ .kind = BLK_HOLE, .depth = b->images - 1, .off = off,
-				    .len = len };
+	*out = (struct blk_extent){
+		.kind = BLK_HOLE, .depth = b->images - 1, .off = off, .len = len
+	};
 	return 0;
 }
 
-int blk_chain_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out,
-		  unsigned *at)
+int blk_chain_map(struct blk *b, uint64_t off, uint64_t len, struct blk_extent *out, unsigned *at)
 {
 	return chain_map_from(b, 0, off, len, out, at);
 }

@@ -26,15 +26,15 @@
 struct meta {
 	struct blk *b;
 	pthread_t thread;
-	pthread_mutex_t lock;		/* inbox, stop */
+	pthread_mutex_t lock; /* inbox, stop */
 	pthread_cond_t posted;
 	struct req_list inbox;
 	bool stop;
 	/* the thread's own */
-	struct req_list work;		/* of this batch */
-	struct req_list flushes;	/* to answer at its end */
-	struct blk_resv *resvs;		/* being filled */
-	bool untidy;			/* dropped clusters or tables wait for an epoch */
+	struct req_list work;	 /* of this batch */
+	struct req_list flushes; /* to answer at its end */
+	struct blk_resv *resvs;	 /* being filled */
+	bool untidy;		 /* dropped clusters or tables wait for an epoch */
 };
 
 void meta_post(struct blk *b, struct blk_req *r, enum req_job job)
@@ -208,16 +208,11 @@ static int whole_now(struct blk *b, struct blk_req *r)
 	if (r->op != BLK_OP_READ && atomic_load(&b->corrupt))
 		return -EUCLEAN;
 	switch (r->op) {
-	case BLK_OP_READ:
-		return blk_own_read(b, off, len, &s->cur);
-	case BLK_OP_WRITE:
-		return blk_own_write(b, off, len, &s->cur);
-	case BLK_OP_DISCARD:
-		return blk_own_discard(b, off, len);
-	case BLK_OP_WRITE_ZEROES:
-		return blk_own_zero(b, off, len, r->unmap);
-	case BLK_OP_FLUSH:
-		break;
+	case BLK_OP_READ: return blk_own_read(b, off, len, &s->cur);
+	case BLK_OP_WRITE: return blk_own_write(b, off, len, &s->cur);
+	case BLK_OP_DISCARD: return blk_own_discard(b, off, len);
+	case BLK_OP_WRITE_ZEROES: return blk_own_zero(b, off, len, r->unmap);
+	case BLK_OP_FLUSH: break;
 	}
 	return -EINVAL;
 }
@@ -246,27 +241,14 @@ static void meta_serve(struct meta *m, struct blk_req *r)
 	bool done = true;
 
 	switch ((enum req_job)req_state(r)->job) {
-	case JOB_LOAD:
-		job_load(m, r);
-		break;
-	case JOB_RESERVE:
-		done = job_reserve(m, r);
-		break;
+	case JOB_LOAD: job_load(m, r); break;
+	case JOB_RESERVE: done = job_reserve(m, r); break;
 	case JOB_COMMIT:
-	case JOB_ABORT:
-		job_commit(m, r);
-		break;
-	case JOB_WHOLE:
-		done = job_whole(m, r);
-		break;
-	case JOB_FLUSH:
-		req_push(&m->flushes, r);
-		return;
-	case JOB_CORRUPT:
-		meta_fail(m, r, -EUCLEAN);
-		break;
-	case JOB_NONE:
-		break;
+	case JOB_ABORT: job_commit(m, r); break;
+	case JOB_WHOLE: done = job_whole(m, r); break;
+	case JOB_FLUSH: req_push(&m->flushes, r); return;
+	case JOB_CORRUPT: meta_fail(m, r, -EUCLEAN); break;
+	case JOB_NONE: break;
 	}
 	if (done)
 		queue_reply(r);

@@ -14,13 +14,13 @@
 /* What a request asks of the metadata thread. */
 enum req_job {
 	JOB_NONE,
-	JOB_LOAD,	/* READ: make the mapping at pos answer, or move the bytes yourself */
-	JOB_RESERVE,	/* WRITE: find clusters for the bytes from pos on */
-	JOB_COMMIT,	/* the data is in the reserved clusters */
-	JOB_ABORT,	/* it could not be written */
-	JOB_WHOLE,	/* do all that is left of it */
+	JOB_LOAD,    /* READ: make the mapping at pos answer, or move the bytes yourself */
+	JOB_RESERVE, /* WRITE: find clusters for the bytes from pos on */
+	JOB_COMMIT,  /* the data is in the reserved clusters */
+	JOB_ABORT,   /* it could not be written */
+	JOB_WHOLE,   /* do all that is left of it */
 	JOB_FLUSH,
-	JOB_CORRUPT,	/* the mapping made no sense */
+	JOB_CORRUPT, /* the mapping made no sense */
 };
 
 /* One transfer; the first of a request is in the request itself, others are pooled. */
@@ -31,18 +31,18 @@ struct blk_xfer {
 
 /* What blk_req.priv holds. */
 struct req_state {
-	struct blk_req *next;		/* in whatever list it waits */
+	struct blk_req *next; /* in whatever list it waits */
 	struct blk_queue *q;
-	struct iov_cursor cur;		/* the iovec at pos */
-	uint64_t pos;			/* bytes dealt with or on their way */
-	struct blk_resv *resv;		/* while its data is being written */
-	uint32_t running;		/* transfers, plus one while being issued */
-	int error;			/* the first one */
+	struct iov_cursor cur; /* the iovec at pos */
+	uint64_t pos;	       /* bytes dealt with or on their way */
+	struct blk_resv *resv; /* while its data is being written */
+	uint32_t running;      /* transfers, plus one while being issued */
+	int error;	       /* the first one */
 	uint8_t job;
 	uint8_t ticket;
-	bool pinned;			/* in an epoch */
-	bool starved;			/* waits for a pooled transfer */
-	bool flushing;			/* the closing flush of writethrough or of a FLUSH */
+	bool pinned;   /* in an epoch */
+	bool starved;  /* waits for a pooled transfer */
+	bool flushing; /* the closing flush of writethrough or of a FLUSH */
 	struct blk_xfer x;
 };
 static_assert(sizeof(struct req_state) <= sizeof(((struct blk_req *)0)->priv), "blk_req.priv");

@@ -15,16 +15,16 @@
  * queue threads; refcount blocks are kept as on disk and belong to the owner alone.
  */
 struct qtable {
-	struct qtable *next, *prev;	/* the cache's ring, or next in limbo */
+	struct qtable *next, *prev; /* the cache's ring, or next in limbo */
 	struct qcow2 *q;
-	uint32_t index;			/* in L1 or in the refcount table */
-	uint32_t dirty_lo, dirty_hi;	/* bytes not yet on disk */
-	unsigned pins;			/* reservations that will commit into it */
+	uint32_t index;		     /* in L1 or in the refcount table */
+	uint32_t dirty_lo, dirty_hi; /* bytes not yet on disk */
+	unsigned pins;		     /* reservations that will commit into it */
 	bool is_l2;
-	bool parent_dirty;		/* the entry that points here is not on disk yet */
-	_Atomic bool used;		/* looked at since the clock's hand passed */
+	bool parent_dirty; /* the entry that points here is not on disk yet */
+	_Atomic bool used; /* looked at since the clock's hand passed */
 	uint64_t host_off;
-	uint64_t tag;			/* limbo: the epoch of the eviction */
+	uint64_t tag; /* limbo: the epoch of the eviction */
 	size_t bytes;
 	_Atomic uint64_t e[];
 };
@@ -32,14 +32,14 @@ struct qtable {
 /* Clusters that the mapping let go of, until they may be used again. */
 struct free_run {
 	uint64_t cluster, n;
-	uint64_t tag;			/* epoch in which they were dropped */
-	bool published;			/* the metadata that dropped them is on disk */
+	uint64_t tag;	/* epoch in which they were dropped */
+	bool published; /* the metadata that dropped them is on disk */
 };
 
 struct qcow2 {
 	struct blk_image *img;
-	unsigned version, cluster_bits, l2_bits;	/* l2_bits: log2 of entries a table */
-	unsigned refcount_order, rb_bits;		/* rb_bits: log2 of counters a block */
+	unsigned version, cluster_bits, l2_bits; /* l2_bits: log2 of entries a table */
+	unsigned refcount_order, rb_bits;	 /* rb_bits: log2 of counters a block */
 	uint32_t cluster_size;
 	bool ext_l2, backed;
 	uint8_t compression;
@@ -48,26 +48,26 @@ struct qcow2 {
 	char backing_format[16];
 
 	uint64_t l1_off;
-	uint32_t l1_size, l1_used;		/* entries: on disk; that the size needs */
-	_Atomic uint64_t *l1;			/* l1_used, host order; any thread */
-	_Atomic(struct qtable *) *l2;		/* l1_used; any thread */
-	_Atomic uint64_t file_end;		/* bytes; no cluster lies past it; any thread */
+	uint32_t l1_size, l1_used;    /* entries: on disk; that the size needs */
+	_Atomic uint64_t *l1;	      /* l1_used, host order; any thread */
+	_Atomic(struct qtable *) *l2; /* l1_used; any thread */
+	_Atomic uint64_t file_end;    /* bytes; no cluster lies past it; any thread */
 
-	_Atomic uint64_t reft_place;		/* on disk, see reft_set(); any thread */
-	uint32_t reft_len;			/* entries in memory */
-	uint64_t *reft;				/* host order */
-	struct qtable **rb;			/* reft_len */
+	_Atomic uint64_t reft_place; /* on disk, see reft_set(); any thread */
+	uint32_t reft_len;	     /* entries in memory */
+	uint64_t *reft;		     /* host order */
+	struct qtable **rb;	     /* reft_len */
 
 	uint32_t nb_snapshots;
 	uint64_t snapshots_off;
 
-	uint64_t cursor;			/* no free cluster below */
-	uint64_t virgin;			/* clusters from here on were never written */
-	struct free_run *frees;			/* oldest first */
+	uint64_t cursor;	/* no free cluster below */
+	uint64_t virgin;	/* clusters from here on were never written */
+	struct free_run *frees; /* oldest first */
 	size_t nfrees, frees_cap;
 	bool publishing;
-	int failed;				/* a flush failed: what is on disk is unknown */
-	uint8_t *io_buf;			/* a cluster, for tables on their way out */
+	int failed;	 /* a flush failed: what is on disk is unknown */
+	uint8_t *io_buf; /* a cluster, for tables on their way out */
 };
 
 static inline struct qcow2 *qcow2_of(const struct blk_image *img)
@@ -117,8 +117,7 @@ void qcow2_compressed_range(const struct qcow2 *q, uint64_t entry, uint64_t *off
 
 /* qcow2_cache.c */
 /** qtable_new - an empty table that nobody can find before qtable_insert(); free() undoes. */
-int qtable_new(struct qcow2 *q, bool is_l2, uint32_t index, uint64_t host_off,
-	       struct qtable **out);
+int qtable_new(struct qcow2 *q, bool is_l2, uint32_t index, uint64_t host_off, struct qtable **out);
 /** qtable_read - the same, filled from disk and found from now on. */
 int qtable_read(struct qcow2 *q, bool is_l2, uint32_t index, uint64_t host_off,
 		struct qtable **out);

@@ -110,10 +110,10 @@ static int rb_make(struct qcow2 *q, uint64_t i)
 /* ---- a larger refcount table ---------------------------------------------------------- */
 
 struct reft_plan {
-	uint64_t base;		/* first cluster past what the old table can count */
-	uint64_t blocks;	/* new refcount blocks, from base on */
-	uint64_t clusters;	/* of the new table, behind them */
-	uint32_t len;		/* entries of the new table */
+	uint64_t base;	   /* first cluster past what the old table can count */
+	uint64_t blocks;   /* new refcount blocks, from base on */
+	uint64_t clusters; /* of the new table, behind them */
+	uint32_t len;	   /* entries of the new table */
 };
 
 static int reft_plan(const struct qcow2 *q, struct reft_plan *p)
@@ -226,7 +226,7 @@ static int reft_move(struct qcow2 *q, const struct reft_plan *p)
 		r = bfile_datasync(&q->img->file);
 	if (!r)
 		r = reft_switch(q, off, p->clusters);
-	if (r) {	/* memory and disk no longer agree on which table counts */
+	if (r) { /* memory and disk no longer agree on which table counts */
 		q->failed = r;
 		return r;
 	}
@@ -247,7 +247,7 @@ static int reft_grow(struct qcow2 *q)
 
 	if (r)
 		return r;
-	q->publishing = true;	/* no publish from within: the table on disk is the old one */
+	q->publishing = true; /* no publish from within: the table on disk is the old one */
 	r = reft_move(q, &p);
 	q->publishing = was;
 	return r;
@@ -306,7 +306,7 @@ int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *cluster, uint64_t *got
 		rb_store(q, t, c + i, 1);
 	*virgin = c >= q->virgin;
 	grow_file(q, c + n);
-	if (q->cursor == start)		/* nothing was freed meanwhile */
+	if (q->cursor == start) /* nothing was freed meanwhile */
 		q->cursor = c + n;
 	*cluster = c;
 	*got = n;
@@ -334,5 +334,5 @@ void qcow2_unalloc(struct qcow2 *q, uint64_t cluster, uint64_t n)
 	uint64_t left;
 
 	for (uint64_t i = 0; i < n; i++)
-		(void)qcow2_refcount_dec(q, cluster + i, &left);	/* fails: a leak */
+		(void)qcow2_refcount_dec(q, cluster + i, &left); /* fails: a leak */
 }

@@ -178,8 +178,7 @@ void qtable_insert(struct qtable *t)
 		q->rb[t->index] = t;
 }
 
-int qtable_new(struct qcow2 *q, bool is_l2, uint32_t index, uint64_t host_off,
-	       struct qtable **out)
+int qtable_new(struct qcow2 *q, bool is_l2, uint32_t index, uint64_t host_off, struct qtable **out)
 {
 	return qtable_alloc(q, is_l2, index, host_off, out);
 }
@@ -200,8 +199,7 @@ int qtable_fill(struct qtable *t, uint64_t host_off)
 	return r;
 }
 
-int qtable_read(struct qcow2 *q, bool is_l2, uint32_t index, uint64_t host_off,
-		struct qtable **out)
+int qtable_read(struct qcow2 *q, bool is_l2, uint32_t index, uint64_t host_off, struct qtable **out)
 {
 	struct qtable *t;
 	int r = qtable_alloc(q, is_l2, index, host_off, &t);

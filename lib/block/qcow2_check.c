@@ -12,16 +12,16 @@
 #include "hv/overflow.h"
 #include "qcow2.h"
 
-#define CLUSTERS_MAX BIT64(26)		/* 256 MiB of counters; 4 TiB of 64 KiB clusters */
-#define TABLES_MAX BIT64(20)		/* L2 tables looked at, over all snapshots */
+#define CLUSTERS_MAX BIT64(26) /* 256 MiB of counters; 4 TiB of 64 KiB clusters */
+#define TABLES_MAX BIT64(20)   /* L2 tables looked at, over all snapshots */
 
 struct refs {
 	struct qcow2 *q;
-	uint32_t *n;			/* references by cluster */
+	uint32_t *n; /* references by cluster */
 	uint64_t clusters;
 	uint64_t tables;
-	uint8_t *l2;			/* a cluster of scratch */
-	uint64_t reft_off, reft_clusters;	/* to count; 0 for none */
+	uint8_t *l2;			  /* a cluster of scratch */
+	uint64_t reft_off, reft_clusters; /* to count; 0 for none */
 	struct blk_check *out;
 	struct err *e;
 };
@@ -73,7 +73,8 @@ static void ref_entry(struct refs *rf, uint64_t e)
 static int read_l2(struct refs *rf, uint64_t off)
 {
 	if (++rf->tables > TABLES_MAX)
-		return err_set(rf->e, -EFBIG, "%s: too many tables to check here (qemu-img check can)",
+		return err_set(rf->e, -EFBIG,
+			       "%s: too many tables to check here (qemu-img check can)",
 			       rf->q->img->path);
 	return bfile_pread(&rf->q->img->file, rf->l2, rf->q->cluster_size, off);
 }
@@ -227,7 +228,8 @@ static int copied_in_l2(struct refs *rf, uint64_t off, bool fix)
 
 		if (copied_right(rf, e))
 			continue;
-		finding(rf, &rf->out->copied_errors, "COPIED bit contradicts the refcount", off + i);
+		finding(rf, &rf->out->copied_errors, "COPIED bit contradicts the refcount",
+			off + i);
 		store_be64(rf->l2 + i, e ^ QCOW2_COPIED);
 		changed = true;
 	}
@@ -271,8 +273,9 @@ static int compare_refcounts(struct refs *rf)
 	int r = load_l1(rf, rf->reft_off, bytes / 8, &table);
 
 	for (uint64_t c = 0; c < rf->clusters && !r; c++) {
-		uint64_t block = (c >> q->rb_bits) < bytes / 8 ?
-					 load_be64(table + (c >> q->rb_bits) * 8) : 0;
+		uint64_t block = (c >> q->rb_bits) < bytes / 8
+					 ? load_be64(table + (c >> q->rb_bits) * 8)
+					 : 0;
 		uint64_t counted;
 
 		if (c % per == 0 && block && l2_readable(rf, block))
@@ -333,7 +336,7 @@ static int rebuild_plan(const struct refs *rf, struct rebuild *p)
 	uint64_t before = 0;
 
 	*p = (struct rebuild){ .base = rf->clusters };
-	do {	/* grows to a fixed point: a block counts thousands of clusters */
+	do { /* grows to a fixed point: a block counts thousands of clusters */
 		before = p->blocks + p->table;
 		p->total = p->base + before;
 		p->blocks = DIV_ROUND_UP(p->total, BIT64(q->rb_bits)) + 1;
@@ -365,7 +368,8 @@ static int rebuild_block(struct refs *rf, const struct rebuild *p, uint64_t i)
 			return -EUCLEAN;
 		refcount_store(rf->l2, k, q->refcount_order, n);
 	}
-	return bfile_pwrite(&q->img->file, rf->l2, q->cluster_size, (p->base + i) << q->cluster_bits);
+	return bfile_pwrite(&q->img->file, rf->l2, q->cluster_size,
+			    (p->base + i) << q->cluster_bits);
 }
 
 static int rebuild_write(struct refs *rf, const struct rebuild *p)
@@ -378,8 +382,9 @@ static int rebuild_write(struct refs *rf, const struct rebuild *p)
 		r = rebuild_block(rf, p, i);
 	for (uint64_t t = 0; t < p->table && !r; t++) {
 		for (uint64_t k = 0; k < per; k++)
-			store_be64(rf->l2 + k * 8, t * per + k < p->blocks ?
-				   (p->base + t * per + k) << q->cluster_bits : 0);
+			store_be64(rf->l2 + k * 8, t * per + k < p->blocks ? (p->base + t * per +
+									      k) << q->cluster_bits
+									   : 0);
 		r = bfile_pwrite(&q->img->file, rf->l2, q->cluster_size,
 				 (p->base + p->blocks + t) << q->cluster_bits);
 	}

@@ -17,7 +17,7 @@
 
 #define SLOTS_MAX 16
 #define CACHE_BYTES MIB(4)
-#define ZSTD_WINDOW_LOG_MAX 23	/* 8 MiB: the frame's header names what is allocated */
+#define ZSTD_WINDOW_LOG_MAX 23 /* 8 MiB: the frame's header names what is allocated */
 
 struct cluster_slot {
 	const struct blk_image *img;

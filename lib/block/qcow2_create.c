@@ -97,7 +97,7 @@ static int fill_header(uint8_t *buf, const struct layout *l, const struct blk_cr
 		p = put_ext(p, QCOW2_EXT_BACKING_FORMAT, fmt, (uint32_t)strlen(fmt));
 	if (cs >= 1024)
 		p = put_features(p);
-	p += 8;		/* the end of extensions: zeros */
+	p += 8; /* the end of extensions: zeros */
 	if (name_len > BLK_NAME_MAX || (size_t)(p - buf) + name_len > cs)
 		return err_set(e, -ENAMETOOLONG, "backing file's name is too long");
 	if (name_len) {

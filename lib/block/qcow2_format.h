@@ -10,7 +10,7 @@
 
 #include "hv/base.h"
 
-#define QCOW2_MAGIC 0x514649fbu	/* "QFI\xfb" */
+#define QCOW2_MAGIC 0x514649fbu /* "QFI\xfb" */
 
 struct qcow2_header {
 	uint32_t magic;
@@ -43,12 +43,12 @@ static_assert(offsetof(struct qcow2_header, compression_type) == 104, "compressi
 #define QCOW2_V3_HEADER_MIN 104
 
 /* Incompatible features */
-#define QCOW2_INCOMPAT_DIRTY BIT64(0)		/* refcounts may be stale: rebuild before use */
-#define QCOW2_INCOMPAT_CORRUPT BIT64(1)		/* read only */
-#define QCOW2_INCOMPAT_DATA_FILE BIT64(2)	/* data in another file */
-#define QCOW2_INCOMPAT_COMPRESSION BIT64(3)	/* compression_type is not zlib */
-#define QCOW2_INCOMPAT_EXT_L2 BIT64(4)		/* 16-byte L2 entries with subclusters */
-#define QCOW2_INCOMPAT_READABLE                                                          \
+#define QCOW2_INCOMPAT_DIRTY BIT64(0)	    /* refcounts may be stale: rebuild before use */
+#define QCOW2_INCOMPAT_CORRUPT BIT64(1)	    /* read only */
+#define QCOW2_INCOMPAT_DATA_FILE BIT64(2)   /* data in another file */
+#define QCOW2_INCOMPAT_COMPRESSION BIT64(3) /* compression_type is not zlib */
+#define QCOW2_INCOMPAT_EXT_L2 BIT64(4)	    /* 16-byte L2 entries with subclusters */
+#define QCOW2_INCOMPAT_READABLE                                                       \
 	(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION | \
 	 QCOW2_INCOMPAT_EXT_L2)
 
@@ -60,17 +60,17 @@ static_assert(offsetof(struct qcow2_header, compression_type) == 104, "compressi
 #define QCOW2_EXT_BACKING_FORMAT 0xe2792acau
 #define QCOW2_EXT_FEATURES 0x6803f857u
 struct qcow2_feature_name {
-	uint8_t type;		/* 0 incompatible, 1 compatible, 2 autoclear */
+	uint8_t type; /* 0 incompatible, 1 compatible, 2 autoclear */
 	uint8_t bit;
 	char name[46];
 } HV_PACKED;
 static_assert(sizeof(struct qcow2_feature_name) == 48, "feature name table entry");
 
 /* Table entries */
-#define QCOW2_OFFSET_MASK 0x00fffffffffffe00ull	/* bits 9-55 */
-#define QCOW2_COPIED BIT64(63)		/* refcount is exactly one: may be written in place */
+#define QCOW2_OFFSET_MASK 0x00fffffffffffe00ull /* bits 9-55 */
+#define QCOW2_COPIED BIT64(63) /* refcount is exactly one: may be written in place */
 #define QCOW2_COMPRESSED BIT64(62)
-#define QCOW2_ZERO BIT64(0)		/* version 3: reads as zeros, allocated or not */
+#define QCOW2_ZERO BIT64(0) /* version 3: reads as zeros, allocated or not */
 
 /* Snapshot table entry, before its variable parts */
 struct qcow2_snapshot {

@@ -46,9 +46,10 @@ void qcow2_free_entry(struct qcow2 *q, uint64_t entry)
 {
 	uint64_t off, len;
 
-	if (entry & QCOW2_COMPRESSED) {		/* every cluster that it touches */
+	if (entry & QCOW2_COMPRESSED) { /* every cluster that it touches */
 		qcow2_compressed_range(q, entry, &off, &len);
-		for (uint64_t c = off >> q->cluster_bits; c <= (off + len - 1) >> q->cluster_bits; c++)
+		for (uint64_t c = off >> q->cluster_bits; c <= (off + len - 1) >> q->cluster_bits;
+		     c++)
 			qcow2_free_later(q, c, 1);
 		return;
 	}
@@ -65,7 +66,7 @@ void qcow2_frees_published(struct qcow2 *q)
 
 static void punch(struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
-	if (n)		/* advice: the file may not know how */
+	if (n) /* advice: the file may not know how */
 		(void)bfile_falloc(&q->img->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				   cluster << q->cluster_bits, n << q->cluster_bits);
 }
@@ -95,7 +96,7 @@ bool qcow2_free_ready(struct qcow2 *q)
 	bool was = q->publishing;
 	size_t i = 0;
 
-	q->publishing = true;	/* no publish from within, it would come back here */
+	q->publishing = true; /* no publish from within, it would come back here */
 	for (; i < q->nfrees && q->frees[i].published && epoch_passed(&b->epoch, q->frees[i].tag) &&
 	       (!i || atomic_load(&b->tables.bytes) <= b->tables.budget);
 	     i++) {

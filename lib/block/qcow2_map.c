@@ -12,7 +12,7 @@
 /* What one unit (a cluster, or a subcluster of an extended L2 image) holds. */
 struct unit {
 	enum blk_extent_kind kind;
-	uint64_t host;		/* DATA: of the unit; COMPRESSED: the whole entry */
+	uint64_t host; /* DATA: of the unit; COMPRESSED: the whole entry */
 	bool copied;
 };
 
@@ -144,8 +144,9 @@ int qcow2_map(struct blk_image *img, uint64_t off, uint64_t len, struct blk_exte
 	*out = (struct blk_extent){ .kind = BLK_HOLE, .off = off, .len = len };
 	t = atomic_load_explicit(&q->l2[l1i], memory_order_acquire);
 	if (!t)
-		return atomic_load_explicit(&q->l1[l1i], memory_order_acquire) & QCOW2_OFFSET_MASK ?
-			       -EAGAIN : 0;
+		return atomic_load_explicit(&q->l1[l1i], memory_order_acquire) & QCOW2_OFFSET_MASK
+			       ? -EAGAIN
+			       : 0;
 	if (!atomic_load_explicit(&t->used, memory_order_relaxed))
 		atomic_store_explicit(&t->used, true, memory_order_relaxed);
 	r = unit_at(q, t, off, &u);

@@ -12,10 +12,10 @@
 #include "hv/overflow.h"
 #include "qcow2.h"
 
-#define HEAD_BYTES KIB(64)	/* what open reads of the first cluster */
+#define HEAD_BYTES KIB(64) /* what open reads of the first cluster */
 
 struct head {
-	struct qcow2_header h;		/* host byte order; version 2 filled up to version 3 */
+	struct qcow2_header h; /* host byte order; version 2 filled up to version 3 */
 	uint8_t *bytes;
 	size_t len;
 	uint64_t file_size;
@@ -192,11 +192,13 @@ static int check_features(const struct head *hd, struct err *e)
 
 	if (hd->h.crypt_method)
 		return err_set(e, -ENOTSUP,
-			       "%s is encrypted, which is not supported (qemu-img convert makes a plain copy)",
+			       "%s is encrypted, which is not supported (qemu-img convert makes a "
+			       "plain copy)",
 			       hd->path);
 	if (unknown & QCOW2_INCOMPAT_DATA_FILE)
 		return err_set(e, -ENOTSUP,
-			       "%s keeps its data in an external file, which is not supported (qemu-img convert makes one image of both)",
+			       "%s keeps its data in an external file, which is not supported "
+			       "(qemu-img convert makes one image of both)",
 			       hd->path);
 	if (unknown) {
 		feature_name(hd, (unsigned)__builtin_ctzll(unknown), name, sizeof(name));
@@ -205,7 +207,8 @@ static int check_features(const struct head *hd, struct err *e)
 	if (hd->h.compression_type > QCOW2_COMPRESSION_ZSTD)
 		return err_set(e, -ENOTSUP, "%s: compression type %u is not supported", hd->path,
 			       hd->h.compression_type);
-	if (!!hd->h.compression_type != !!(hd->h.incompatible_features & QCOW2_INCOMPAT_COMPRESSION))
+	if (!!hd->h.compression_type !=
+	    !!(hd->h.incompatible_features & QCOW2_INCOMPAT_COMPRESSION))
 		return bad_header(hd, "compression type", e);
 	if ((hd->h.incompatible_features & QCOW2_INCOMPAT_EXT_L2) && hd->h.cluster_bits < 14)
 		return bad_header(hd, "extended L2 entries need clusters of 16 KiB or more", e);
@@ -284,7 +287,8 @@ static int check_chain_tables(const struct qcow2 *q, struct err *e)
 			       (uint64_t)qcow2_of(img)->reft_len * 16;
 	}
 	if (sum > BLK_CHAIN_TABLES_MAX)
-		return err_set(e, -EFBIG, "%s: the tables of this chain of images need more than %u MiB",
+		return err_set(e, -EFBIG,
+			       "%s: the tables of this chain of images need more than %u MiB",
 			       q->img->path, (unsigned)(BLK_CHAIN_TABLES_MAX >> 20));
 	return 0;
 }
@@ -466,7 +470,8 @@ static int clear_autoclear(struct qcow2 *q, struct err *e)
 	r = bfile_pread(&q->img->file, be, sizeof(be), at);
 	if (!r && load_be64(be))
 		r = write_header_u64(q, at, 0);
-	return r ? err_set(e, r, "%s: cannot change its header: %s", q->img->path, strerror(-r)) : 0;
+	return r ? err_set(e, r, "%s: cannot change its header: %s", q->img->path, strerror(-r))
+		 : 0;
 }
 
 /* Rebuilding replaces the refcounts on disk: read the tables again. */
@@ -501,14 +506,17 @@ int qcow2_make_writable(struct blk *b, struct err *e)
 	q = qcow2_of(img);
 	if (q->incompat & QCOW2_INCOMPAT_CORRUPT)
 		return err_set(e, -EUCLEAN,
-			       "%s is marked corrupt and can only be opened read-only (qemu-img check -r all repairs it)",
+			       "%s is marked corrupt and can only be opened read-only (qemu-img "
+			       "check -r all repairs it)",
 			       img->path);
 	if (q->ext_l2)
 		return err_set(e, -ENOTSUP,
-			       "%s has extended L2 entries and can only be opened read-only (qemu-img convert makes an image without)",
+			       "%s has extended L2 entries and can only be opened read-only "
+			       "(qemu-img convert makes an image without)",
 			       img->path);
 	if (img->no_backing && q->backing_name)
-		return err_set(e, -EINVAL, "%s cannot be written without its backing file", img->path);
+		return err_set(e, -EINVAL, "%s cannot be written without its backing file",
+			       img->path);
 	r = clear_autoclear(q, e);
 	if (!r && (q->incompat & QCOW2_INCOMPAT_DIRTY))
 		r = repair_dirty(q, e);

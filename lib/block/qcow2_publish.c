@@ -103,21 +103,21 @@ static int publish_parents(struct qcow2 *q, bool l2)
 static int publish_steps(struct qcow2 *q)
 {
 	struct dirt d = find_dirt(q);
-	int r = write_tables(q, false);		/* 1 refcounts */
+	int r = write_tables(q, false); /* 1 refcounts */
 
 	if (!r)
-		r = flush(q);			/* 2 they, guest data and COW parts */
+		r = flush(q); /* 2 they, guest data and COW parts */
 	if (!r && d.new_refblocks)
-		r = publish_parents(q, false);	/* 3 refcount table, flush */
+		r = publish_parents(q, false); /* 3 refcount table, flush */
 	if (!r && (d.l2 || d.new_l2)) {
-		r = write_tables(q, true);	/* 4 L2 entries */
+		r = write_tables(q, true); /* 4 L2 entries */
 		if (!r)
-			r = flush(q);		/* 5 */
+			r = flush(q); /* 5 */
 	}
 	if (!r && d.new_l2)
-		r = publish_parents(q, true);	/* 6 L1 entries, flush */
+		r = publish_parents(q, true); /* 6 L1 entries, flush */
 	if (!r)
-		qcow2_frees_published(q);	/* 7 dropped clusters may go */
+		qcow2_frees_published(q); /* 7 dropped clusters may go */
 	return r;
 }
 

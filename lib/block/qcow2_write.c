@@ -9,8 +9,8 @@
 
 #include "qcow2.h"
 
-#define RESERVE_BYTES_MAX MIB(2)	/* one run; at least a cluster */
-#define FREES_MAX 65536			/* runs that wait for a publish */
+#define RESERVE_BYTES_MAX MIB(2) /* one run; at least a cluster */
+#define FREES_MAX 65536		 /* runs that wait for a publish */
 
 static uint64_t entry_index(const struct qcow2 *q, uint64_t off)
 {
@@ -105,8 +105,8 @@ static uint64_t run_length(const struct qcow2 *q, const struct qtable *t, uint64
 
 		if (entry_in_place(e) || entry_reusable(q, e) != reuse)
 			break;
-		if (reuse && (e & QCOW2_OFFSET_MASK) !=
-				     (first & QCOW2_OFFSET_MASK) + (n << q->cluster_bits))
+		if (reuse &&
+		    (e & QCOW2_OFFSET_MASK) != (first & QCOW2_OFFSET_MASK) + (n << q->cluster_bits))
 			break;
 	}
 	return n;
@@ -172,9 +172,9 @@ int qcow2_reserve(struct blk_image *img, uint64_t off, uint64_t len, struct blk_
 
 	if (r)
 		return r;
-	t->pins++;	/* what follows may load other tables */
+	t->pins++; /* what follows may load other tables */
 	max = MIN(qcow2_clusters(q, off - start + len), BIT64(q->l2_bits) - i);
-	max = MIN(max, RESERVE_BYTES_MAX >> q->cluster_bits);	/* at least one: 2 MiB clusters */
+	max = MIN(max, RESERVE_BYTES_MAX >> q->cluster_bits); /* at least one: 2 MiB clusters */
 	*rv = (struct blk_resv){ .off = start, .table = t };
 	r = reserve_clusters(q, t, i, run_length(q, t, i, max), rv, &virgin);
 	if (r) {
@@ -250,7 +250,7 @@ static int zero_in_table(struct qcow2 *q, uint64_t off, uint64_t n, bool unmap)
 		if (old == new)
 			continue;
 		entry_set(t, i + k, new);
-		if (!(new & QCOW2_OFFSET_MASK))
+		if (!(new &QCOW2_OFFSET_MASK))
 			qcow2_free_entry(q, old);
 	}
 	return 0;
@@ -264,7 +264,8 @@ static int zero_skip(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *skip
 
 	*skip = 0;
 	if (!r && x.kind == BLK_HOLE)
-		*skip = off + x.len >= q->img->size ? len : ALIGN_DOWN(x.len, (uint64_t)q->cluster_size);
+		*skip = off + x.len >= q->img->size ? len
+						    : ALIGN_DOWN(x.len, (uint64_t)q->cluster_size);
 	return r;
 }
 

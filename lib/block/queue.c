@@ -33,12 +33,12 @@ struct blk_queue {
 	struct blk *b;
 	const struct blk_io_ops *ops;
 	void *ctx;
-	unsigned requests;		/* submitted and not done */
+	unsigned requests; /* submitted and not done */
 	struct pool_xfer pool[XFER_POOL];
 	struct pool_xfer *spare;
-	struct req_list starved;	/* wait for a pooled transfer */
-	bool feeding;			/* somebody up the stack serves them */
-	pthread_mutex_t lock;		/* replies, and the call of wake */
+	struct req_list starved; /* wait for a pooled transfer */
+	bool feeding;		 /* somebody up the stack serves them */
+	pthread_mutex_t lock;	 /* replies, and the call of wake */
 	struct req_list replies;
 };
 
@@ -88,7 +88,11 @@ static void xfer_whole(struct blk_req *r, unsigned file, uint64_t host)
 
 	s->x.io = (struct blk_io){
 		.op = r->op == BLK_OP_READ ? BLK_IO_READ : BLK_IO_WRITE,
-		.file = file, .off = host, .len = r->len, .iov = r->iov, .iovcnt = r->iovcnt,
+		.file = file,
+		.off = host,
+		.len = r->len,
+		.iov = r->iov,
+		.iovcnt = r->iovcnt,
 	};
 	s->pos = r->len;
 	xfer_start(r, &s->x);
@@ -129,7 +133,9 @@ static bool xfer_piece(struct blk_req *r, unsigned file, uint64_t host, uint64_t
 		q->spare = p->next;
 		p->x.io = (struct blk_io){
 			.op = r->op == BLK_OP_READ ? BLK_IO_READ : BLK_IO_WRITE,
-			.file = file, .off = host, .iov = p->iov,
+			.file = file,
+			.off = host,
+			.iov = p->iov,
 		};
 		n = pool_slice(p, &s->cur, len);
 		p->x.io.len = n;
@@ -223,9 +229,11 @@ static void issue_fallocate(struct blk_req *r)
 
 	s->pos = r->len;
 	s->x.io = (struct blk_io){
-		.op = BLK_IO_FALLOCATE, .off = r->off, .len = r->len,
-		.falloc_mode = (punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE) |
-			       FALLOC_FL_KEEP_SIZE,
+		.op = BLK_IO_FALLOCATE,
+		.off = r->off,
+		.len = r->len,
+		.falloc_mode =
+			(punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE) | FALLOC_FL_KEEP_SIZE,
 	};
 	xfer_start(r, &s->x);
 }
@@ -360,17 +368,14 @@ static bool is_owners(const struct blk *b, const struct blk_req *r)
 	bool raw = blk_top(b)->drv == &blk_raw_driver;
 
 	switch (r->op) {
-	case BLK_OP_FLUSH:
-		return false;
+	case BLK_OP_FLUSH: return false;
 	case BLK_OP_DISCARD:
-	case BLK_OP_WRITE_ZEROES:
-		return !raw || !IS_ALIGNED(r->off | r->len, b->align);
-	case BLK_OP_WRITE:	/* sector 0 of a probed raw disk is guarded */
+	case BLK_OP_WRITE_ZEROES: return !raw || !IS_ALIGNED(r->off | r->len, b->align);
+	case BLK_OP_WRITE: /* sector 0 of a probed raw disk is guarded */
 		if (raw && blk_top(b)->probed && r->off < 512)
 			return true;
 		break;
-	case BLK_OP_READ:
-		break;
+	case BLK_OP_READ: break;
 	}
 	return b->any_direct && (b->slow_io || !iov_is_aligned(r, b->align));
 }
@@ -467,8 +472,8 @@ static int queue_register(struct blk *b, struct blk_queue *q, struct err *e)
 	return 0;
 }
 
-int blk_queue_open(struct blk *b, const struct blk_io_ops *ops, void *ctx,
-		   struct blk_queue **out, struct err *e)
+int blk_queue_open(struct blk *b, const struct blk_io_ops *ops, void *ctx, struct blk_queue **out,
+		   struct err *e)
 {
 	struct blk_queue *q = aligned_alloc(64, ALIGN_UP(sizeof(*q), 64));
 	int r;
@@ -509,7 +514,7 @@ void blk_queue_close(struct blk_queue *q)
 	pthread_mutex_unlock(&b->lock);
 	if (last)
 		meta_stop(b);
-	pthread_mutex_lock(&q->lock);	/* a reply's wake() has returned */
+	pthread_mutex_lock(&q->lock); /* a reply's wake() has returned */
 	pthread_mutex_unlock(&q->lock);
 	pthread_mutex_destroy(&q->lock);
 	free(q);

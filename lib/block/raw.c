@@ -15,7 +15,8 @@ static int raw_open(struct blk_image *img, struct err *e)
 		return err_errno(e, "size of %s", img->path);
 	}
 	if (img->file.direct && img->size % img->file.align)
-		return err_set(e, -EINVAL, "%s: its size is no multiple of %u bytes, as cache=none needs",
+		return err_set(e, -EINVAL,
+			       "%s: its size is no multiple of %u bytes, as cache=none needs",
 			       img->path, img->file.align);
 	return 0;
 }
@@ -27,8 +28,12 @@ static int raw_close(struct blk_image *img)
 
 static int raw_map(struct blk_image *img, uint64_t off, uint64_t len, struct blk_extent *out)
 {
-	*out = (struct blk_extent){ .kind = BLK_DATA, .in_place = true, .off = off, .len = len,
-				    .host_off = off, .host_len = len };
+	*out = (struct blk_extent){ .kind = BLK_DATA,
+				    .in_place = true,
+				    .off = off,
+				    .len = len,
+				    .host_off = off,
+				    .host_len = len };
 	return 0;
 }
 
@@ -51,13 +56,13 @@ bool blk_is_image_header(const uint8_t s[512])
 		const char *magic;
 		uint8_t at, len;
 	} known[] = {
-		{ "QFI\xfb", 0, 4 },	 /* qcow, qcow2 */
+		{ "QFI\xfb", 0, 4 }, /* qcow, qcow2 */
 		{ "QED\0", 0, 4 },
-		{ "KDMV", 0, 4 },	 /* vmdk, sparse */
-		{ "COWD", 0, 4 },	 /* vmdk, ESX */
+		{ "KDMV", 0, 4 },	       /* vmdk, sparse */
+		{ "COWD", 0, 4 },	       /* vmdk, ESX */
 		{ "# Disk Descripto", 0, 16 }, /* vmdk, text */
 		{ "vhdxfile", 0, 8 },
-		{ "conectix", 0, 8 },	 /* vhd */
+		{ "conectix", 0, 8 }, /* vhd */
 		{ "cxsparse", 0, 8 },
 		{ "LUKS\xba\xbe", 0, 6 },
 		{ "WithoutFreeSpace", 0, 16 }, /* parallels */
@@ -67,5 +72,5 @@ bool blk_is_image_header(const uint8_t s[512])
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (!memcmp(s + known[i].at, known[i].magic, known[i].len))
 			return true;
-	return load_le32(s + 0x40) == 0xbeda107f;	/* vdi */
+	return load_le32(s + 0x40) == 0xbeda107f; /* vdi */
 }

@@ -16,8 +16,7 @@ int blk_own_read_extent(struct blk *b, const struct blk_extent *x, struct iov_cu
 	int r;
 
 	switch (x->kind) {
-	case BLK_DATA:
-		return bfile_read_iov(&b->image[x->file]->file, c, x->len, x->host_off);
+	case BLK_DATA: return bfile_read_iov(&b->image[x->file]->file, c, x->len, x->host_off);
 	case BLK_COMPRESSED:
 		img = b->image[x->file];
 		r = img->drv->decompress(img, x, &cluster);
@@ -26,8 +25,7 @@ int blk_own_read_extent(struct blk *b, const struct blk_extent *x, struct iov_cu
 		iov_copy_in(c, cluster + x->off % img->drv->granularity(img), x->len);
 		return 0;
 	case BLK_ZERO:
-	case BLK_HOLE:
-		break;
+	case BLK_HOLE: break;
 	}
 	iov_zero(c, x->len);
 	return 0;
@@ -197,13 +195,13 @@ int blk_own_publish(struct blk *b)
 
 	if (b->readonly || !atomic_load(&b->meta_dirty))
 		return 0;
-	if (atomic_load(&b->corrupt))	/* what we know of the image may be wrong: link nothing */
+	if (atomic_load(&b->corrupt)) /* what we know of the image may be wrong: link nothing */
 		return -EUCLEAN;
 	r = img->drv->publish(img);
 	if (!r) {
 		atomic_store(&b->meta_dirty, false);
 		atomic_fetch_add(&b->publishes, 1);
-		(void)blk_own_tidy(b);	/* lowers refcounts, which makes it dirty again */
+		(void)blk_own_tidy(b); /* lowers refcounts, which makes it dirty again */
 	}
 	if (r == -EUCLEAN)
 		blk_own_corrupt(b, 0);

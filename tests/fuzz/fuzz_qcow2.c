@@ -26,8 +26,12 @@ static int image_fd(const uint8_t *data, size_t size)
 
 static struct blk *image_open(int fd, bool readonly)
 {
-	struct blk_open o = { .path = "fuzz", .fd = fd, .format = BLK_FORMAT_QCOW2,
-			      .readonly = readonly, .no_backing = readonly, .no_lock = true };
+	struct blk_open o = { .path = "fuzz",
+			      .fd = fd,
+			      .format = BLK_FORMAT_QCOW2,
+			      .readonly = readonly,
+			      .no_backing = readonly,
+			      .no_lock = true };
 	struct err e;
 	struct blk *b;
 

@@ -137,7 +137,7 @@ void crash_file_state(const struct crash_file *f, const struct crash_file *base,
 		if (f->op[i].sync || (!keep && seed == 1))
 			continue;
 		if (!keep && rand_r(&seed) % 3 == 0)
-			continue;	/* lost as a whole */
+			continue; /* lost as a whole */
 		apply(out, &f->op[i], keep || rand_r(&seed) % 2 ? NULL : &seed);
 	}
 }

@@ -10,14 +10,14 @@
 
 struct crash_op {
 	bool sync;
-	bool punch;		/* zeros of @len bytes */
+	bool punch; /* zeros of @len bytes */
 	uint64_t off;
 	size_t len;
 	uint8_t *data;
 };
 
 struct crash_file {
-	uint8_t *bytes;		/* as the program sees it */
+	uint8_t *bytes; /* as the program sees it */
 	uint64_t size, cap;
 	struct crash_op *op;
 	size_t ops, cap_ops;

@@ -16,9 +16,9 @@ static int transfer_iov(const struct blk_io *io)
 		size_t len = io->iov[i].iov_len;
 
 		for (size_t n = 0; n < len;) {
-			ssize_t r = io->op == BLK_IO_READ ?
-					    pread(io->fd, p + n, len - n, (off_t)(off + n)) :
-					    pwrite(io->fd, p + n, len - n, (off_t)(off + n));
+			ssize_t r = io->op == BLK_IO_READ
+					    ? pread(io->fd, p + n, len - n, (off_t)(off + n))
+					    : pwrite(io->fd, p + n, len - n, (off_t)(off + n));
 
 			if (r < 0)
 				return -errno;
@@ -36,13 +36,11 @@ static int transfer_iov(const struct blk_io *io)
 static int transfer(const struct blk_io *io)
 {
 	switch (io->op) {
-	case BLK_IO_FDATASYNC:
-		return fdatasync(io->fd) ? -errno : 0;
+	case BLK_IO_FDATASYNC: return fdatasync(io->fd) ? -errno : 0;
 	case BLK_IO_FALLOCATE:
 		return fallocate(io->fd, io->falloc_mode, (off_t)io->off, (off_t)io->len) ? -errno
 											  : 0;
-	default:
-		return transfer_iov(io);
+	default: return transfer_iov(io);
 	}
 }
 
@@ -104,7 +102,7 @@ static void pool_submit(void *ctx, struct blk_io *io)
 	struct pool_io *p = ctx;
 
 	pthread_mutex_lock(&p->lock);
-	io->next = p->todo;	/* last in, first out: the order is nobody's to rely on */
+	io->next = p->todo; /* last in, first out: the order is nobody's to rely on */
 	p->todo = io;
 	pthread_cond_signal(&p->work);
 	pthread_mutex_unlock(&p->lock);

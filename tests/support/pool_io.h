@@ -15,8 +15,8 @@ struct pool_io {
 	bool woken, stop;
 	unsigned threads;
 	pthread_t thread[4];
-	unsigned delay_us;		/* at most, at random, before a transfer */
-	struct blk_queue *q;		/* set by the test after blk_queue_open() */
+	unsigned delay_us;   /* at most, at random, before a transfer */
+	struct blk_queue *q; /* set by the test after blk_queue_open() */
 };
 
 extern const struct blk_io_ops pool_io_ops;

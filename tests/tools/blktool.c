@@ -142,7 +142,8 @@ static int cmd_check(int argc, char **argv)
 	blk_close(b);
 	if (r)
 		return fail(e.msg, r);
-	printf("corruptions %" PRIu64 " leaks %" PRIu64 " copied %" PRIu64 " clusters %" PRIu64 " %s\n",
+	printf("corruptions %" PRIu64 " leaks %" PRIu64 " copied %" PRIu64 " clusters %" PRIu64
+	       " %s\n",
 	       c.corruptions, c.leaks, c.copied_errors, c.clusters, e.code ? e.msg : "");
 	return c.corruptions || c.copied_errors ? 2 : c.leaks ? 3 : 0;
 }
@@ -151,7 +152,7 @@ static int cmd_range(int argc, char **argv, const char *what)
 {
 	struct blk *b = open_image(argv[0], false);
 	uint64_t off = num(argv[1]), len = num(argv[2]);
-	int r = !strcmp(what, "zero") ? blk_pwrite_zeroes(b, off, len, false)
+	int r = !strcmp(what, "zero")	 ? blk_pwrite_zeroes(b, off, len, false)
 		: !strcmp(what, "unmap") ? blk_pwrite_zeroes(b, off, len, true)
 					 : blk_pdiscard(b, off, len);
 	int c = blk_close(b);
@@ -181,7 +182,8 @@ static int cmd_pattern(int argc, char **argv, bool write)
 static int random_op(struct blk *b, int shadow, unsigned *seed)
 {
 	static char buf[KIB(512)], other[KIB(512)];
-	uint64_t size = blk_size(b), off = ((uint64_t)rand_r(seed) << 16 ^ (uint64_t)rand_r(seed)) % size;
+	uint64_t size = blk_size(b),
+		 off = ((uint64_t)rand_r(seed) << 16 ^ (uint64_t)rand_r(seed)) % size;
 	uint64_t len = MIN((uint64_t)rand_r(seed) % (rand_r(seed) % 4 ? KIB(16) : sizeof(buf)) + 1,
 			   size - off);
 	int r;
@@ -191,8 +193,7 @@ static int random_op(struct blk *b, int shadow, unsigned *seed)
 		r = blk_pwrite_zeroes(b, off, len, rand_r(seed) % 2);
 		memset(buf, 0, len);
 		return r ? r : fd_pwrite_full(shadow, buf, len, off);
-	case 1:
-		return rand_r(seed) % 4 ? 0 : blk_flush(b);
+	case 1: return rand_r(seed) % 4 ? 0 : blk_flush(b);
 	case 2:
 	case 3:
 		r = blk_pread(b, off, buf, len);
@@ -272,15 +273,12 @@ int main(int argc, char **argv)
 					opts.cache = (enum blk_cache)i;
 			break;
 		case 'b':
-			gate.policy = !strcmp(optarg, "deny") ? BLK_GATE_DENY
+			gate.policy = !strcmp(optarg, "deny")	 ? BLK_GATE_DENY
 				      : !strcmp(optarg, "allow") ? BLK_GATE_ALLOW
 								 : BLK_GATE_SAME_DIR;
 			break;
-		case 'r':
-			opts.readonly = true;
-			break;
-		default:
-			return 2;
+		case 'r': opts.readonly = true; break;
+		default: return 2;
 		}
 	}
 	if (argc - optind < 2)

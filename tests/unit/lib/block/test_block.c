@@ -26,8 +26,9 @@ static int raw_fd(uint64_t size, int fill)
 
 static int qcow2_fd(uint64_t size, uint32_t bits, const char *backing, enum blk_format format)
 {
-	struct blk_create c = { .size = size, .cluster_bits = bits, .backing = backing,
-				.backing_format = format };
+	struct blk_create c = {
+		.size = size, .cluster_bits = bits, .backing = backing, .backing_format = format
+	};
 	int fd = memfd_create("qcow2", MFD_CLOEXEC);
 	struct err e = { 0 };
 
@@ -48,8 +49,12 @@ static int shelf_gate(void *ctx, const char *parent, const char *name, int *fd,
 
 static int open_fd(int fd, enum blk_format format, bool readonly, struct blk **b, struct err *e)
 {
-	struct blk_open o = { .path = "top", .fd = fd, .format = format, .readonly = readonly,
-			      .no_lock = true, .gate = shelf_gate };
+	struct blk_open o = { .path = "top",
+			      .fd = fd,
+			      .format = format,
+			      .readonly = readonly,
+			      .no_lock = true,
+			      .gate = shelf_gate };
 
 	return blk_open(&o, b, e);
 }
@@ -121,7 +126,7 @@ static void discard_above_a_backing_file_reads_as_zeros(void **state)
 	shelf[0] = raw_fd(MIB(1), 5);
 	b = must_open(qcow2_fd(MIB(1), 16, "0", BLK_FORMAT_RAW), BLK_FORMAT_QCOW2, false);
 	assert_int_equal(blk_pdiscard(b, 1000, 200000), 0);
-	expect_bytes(b, 0, 65536, 5);		/* ragged ends are left alone */
+	expect_bytes(b, 0, 65536, 5); /* ragged ends are left alone */
 	expect_bytes(b, 65536, 131072, 0);
 	assert_int_equal(blk_map_sync(b, 65536, MIB(1), &x), 0);
 	assert_int_equal(x.kind, BLK_ZERO);
@@ -139,8 +144,8 @@ static void a_short_backing_file_reads_as_zeros_past_its_end(void **state)
 	b = must_open(qcow2_fd(MIB(2), 16, "1", BLK_FORMAT_QCOW2), BLK_FORMAT_QCOW2, false);
 	assert_int_equal(blk_files(b), 3);
 	expect_bytes(b, 0, 100352, 3);
-	expect_bytes(b, 100352, 100000, 0);	/* not what the raw file has there */
-	put(b, 100352 + 512, 512, 8);		/* and the COW agrees */
+	expect_bytes(b, 100352, 100000, 0); /* not what the raw file has there */
+	put(b, 100352 + 512, 512, 8);	    /* and the COW agrees */
 	expect_bytes(b, 100352 - 512, 512, 3);
 	expect_bytes(b, 100352, 512, 0);
 	assert_int_equal(blk_close(b), 0);
@@ -190,7 +195,7 @@ static void small_clusters_make_the_refcount_table_grow(void **state)
 	struct blk_check chk;
 	struct err e;
 
-	put(b, 0, MIB(24), 0x77);	/* 49,152 clusters; one table cluster counts 16,384 */
+	put(b, 0, MIB(24), 0x77); /* 49,152 clusters; one table cluster counts 16,384 */
 	assert_int_equal(blk_check(b, &chk, &e), 0);
 	assert_int_equal(chk.corruptions + chk.leaks + chk.copied_errors, 0);
 	assert_int_equal(blk_close(b), 0);
@@ -213,7 +218,7 @@ static void dropped_clusters_are_used_again(void **state)
 	assert_int_equal(blk_close(b), 0);
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_true(st.st_size < (off_t)MIB(10));
-	assert_true(st.st_blocks * 512 < (off_t)MIB(1));	/* given back to the file system */
+	assert_true(st.st_blocks * 512 < (off_t)MIB(1)); /* given back to the file system */
 	close(fd);
 }
 
@@ -273,13 +278,18 @@ static int failing_size(void *ctx, int fd, uint64_t *out)
 }
 
 static const struct bfile_ops failing_ops = {
-	.pread = failing_pread, .pwrite = failing_pwrite, .datasync = failing_sync,
-	.falloc = failing_falloc, .size = failing_size,
+	.pread = failing_pread,
+	.pwrite = failing_pwrite,
+	.datasync = failing_sync,
+	.falloc = failing_falloc,
+	.size = failing_size,
 };
 
 static struct blk *open_failing(struct failing *f)
 {
-	struct blk_open o = { .path = "failing", .fd = -1, .format = BLK_FORMAT_QCOW2, .no_lock = true };
+	struct blk_open o = {
+		.path = "failing", .fd = -1, .format = BLK_FORMAT_QCOW2, .no_lock = true
+	};
 	struct err e = { 0 };
 	struct blk *b = NULL;
 
@@ -292,7 +302,8 @@ static struct blk *open_failing(struct failing *f)
 static void a_full_disk_is_an_error_and_no_more(void **state)
 {
 	for (int at = 0; at < 40; at++) {
-		struct failing f = { .fd = qcow2_fd(MIB(1), 12, NULL, 0), .writes_left = at,
+		struct failing f = { .fd = qcow2_fd(MIB(1), 12, NULL, 0),
+				     .writes_left = at,
 				     .syncs_left = 1000 };
 		struct blk *b = open_failing(&f);
 		struct blk_check chk;

@@ -27,28 +27,31 @@
 
 /* A sector's contents is its stamp in all words; 0 is zeros. */
 struct history {
-	size_t log_at;		/* entries of the log when the operation began */
+	size_t log_at; /* entries of the log when the operation began */
 	uint32_t sector, stamp;
 };
 
 struct rig {
 	struct crash_file now, base, cut;
 	struct blk *b;
-	uint64_t disk;			/* bytes */
-	uint32_t first[SECTORS];	/* before anything was recorded */
-	uint32_t stamp[SECTORS];	/* now */
-	uint32_t flushed[SECTORS];	/* when the last flush before the cut had returned */
+	uint64_t disk;		   /* bytes */
+	uint32_t first[SECTORS];   /* before anything was recorded */
+	uint32_t stamp[SECTORS];   /* now */
+	uint32_t flushed[SECTORS]; /* when the last flush before the cut had returned */
 	struct history *past;
 	size_t npast;
-	struct { size_t log_at, past_at; } flush[512];
+	struct {
+		size_t log_at, past_at;
+	} flush[512];
 	size_t nflush;
 	unsigned seed, states;
 };
 
 static struct blk *rig_open(struct crash_file *f, struct err *e)
 {
-	struct blk_open o = { .path = "crash", .fd = -1, .format = BLK_FORMAT_QCOW2,
-			      .no_lock = true };
+	struct blk_open o = {
+		.path = "crash", .fd = -1, .format = BLK_FORMAT_QCOW2, .no_lock = true
+	};
 	struct blk *b = NULL;
 
 	return blk_open_with(&o, &crash_file_ops, f, &b, e) ? NULL : b;
@@ -86,16 +89,13 @@ static void rig_step(struct rig *g, uint32_t i)
 
 	switch (rand_r(&g->seed) % 10) {
 	case 0:
-	case 1:
-		rig_flush(g);
-		break;
+	case 1: rig_flush(g); break;
 	case 2:
 	case 3:
 		note(g, off, len, 0);
 		assert_int_equal(blk_pwrite_zeroes(g->b, off, len, rand_r(&g->seed) % 2), 0);
 		break;
-	default:
-		rig_write(g, off, len, i + 1);
+	default: rig_write(g, off, len, i + 1);
 	}
 }
 

@@ -111,7 +111,8 @@ static void nobody_opens_a_fifo_or_a_directory(void **state)
 
 static void pseudo_names_are_refused_by_every_policy(void **state)
 {
-	const char *const names[] = { "nbd:unix:/x", "json:{\"driver\":\"raw\"}", "http://h/x", "" };
+	const char *const names[] = { "nbd:unix:/x", "json:{\"driver\":\"raw\"}", "http://h/x",
+				      "" };
 	struct err e;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)

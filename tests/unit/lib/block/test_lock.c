@@ -78,7 +78,7 @@ static void a_passed_descriptor_keeps_the_lock(void **state)
 	assert_int_equal(blk_lock_fd(a, true, path, &e), 0);
 	close(a);
 	assert_int_equal(blk_lock_fd(b, true, path, &e), -EBUSY);
-	assert_int_equal(blk_lock_fd(passed, true, path, &e), 0);	/* its own */
+	assert_int_equal(blk_lock_fd(passed, true, path, &e), 0); /* its own */
 	close(passed);
 	assert_int_equal(blk_lock_fd(b, true, path, &e), 0);
 	close(b);
@@ -109,8 +109,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(writer_excludes_writer_and_reader, setup, teardown),
-		cmocka_unit_test_setup_teardown(readers_share_and_exclude_a_writer, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_passed_descriptor_keeps_the_lock, setup, teardown),
+		cmocka_unit_test_setup_teardown(readers_share_and_exclude_a_writer, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_passed_descriptor_keeps_the_lock, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(the_bytes_are_qemus, setup, teardown),
 	};
 

@@ -57,8 +57,11 @@ static uint64_t peek64(int fd, size_t at)
 /* Opens a duplicate, so that @fd stays for a look at the file afterwards. */
 static int try_open(int fd, bool readonly, struct blk **b, struct err *e)
 {
-	struct blk_open o = { .path = "image", .fd = dup(fd), .format = BLK_FORMAT_QCOW2,
-			      .readonly = readonly, .no_lock = true };
+	struct blk_open o = { .path = "image",
+			      .fd = dup(fd),
+			      .format = BLK_FORMAT_QCOW2,
+			      .readonly = readonly,
+			      .no_lock = true };
 	int r = blk_open(&o, b, e);
 
 	if (r)
@@ -101,7 +104,7 @@ static void numbers_out_of_range_are_refused(void **state)
 		{ H(l1_table_offset), 8, 0, -EUCLEAN },
 		{ H(l1_table_offset), 8, 513, -EUCLEAN },
 		{ H(l1_table_offset), 8, UINT64_MAX - 4095, -EUCLEAN },
-		{ H(l1_table_offset), 8, 4096, -EUCLEAN },	/* on the refcount table */
+		{ H(l1_table_offset), 8, 4096, -EUCLEAN }, /* on the refcount table */
 		{ H(refcount_table_offset), 8, 0, -EUCLEAN },
 		{ H(refcount_table_offset), 8, BIT64(60), -EUCLEAN },
 		{ H(refcount_table_clusters), 4, 0, -EUCLEAN },
@@ -114,8 +117,8 @@ static void numbers_out_of_range_are_refused(void **state)
 		{ H(header_length), 4, 105, -EUCLEAN },
 		{ H(backing_file_size), 4, 0, 0 },
 		{ H(incompatible_features), 8, 4, -ENOTSUP },
-		{ H(incompatible_features), 8, 8, -EUCLEAN },	/* zlib, and the bit */
-		{ H(incompatible_features), 8, 16, -EUCLEAN },	/* extended L2 of 4 KiB */
+		{ H(incompatible_features), 8, 8, -EUCLEAN },  /* zlib, and the bit */
+		{ H(incompatible_features), 8, 16, -EUCLEAN }, /* extended L2 of 4 KiB */
 		{ H(incompatible_features), 8, BIT64(63), -ENOTSUP },
 	};
 
@@ -202,7 +205,7 @@ static void corruption_found_later_sets_the_bit_and_stops_writes(void **state)
 	struct err e = { 0 };
 	struct blk *b;
 
-	poke64(fd, 3 * 4096, 4096 | QCOW2_COPIED);	/* L2 table on the refcount table */
+	poke64(fd, 3 * 4096, 4096 | QCOW2_COPIED); /* L2 table on the refcount table */
 	assert_int_equal(try_open(fd, false, &b, &e), 0);
 	assert_int_equal(blk_pwrite(b, 0, buf, sizeof(buf)), -EUCLEAN);
 	assert_int_equal(blk_pwrite(b, MIB(3), buf, sizeof(buf)), -EUCLEAN);
@@ -263,7 +266,9 @@ static void a_dirty_image_is_repaired_before_use(void **state)
 
 static void backing_files_are_denied_without_a_gate(void **state)
 {
-	struct blk_create c = { .size = MIB(1), .backing = "base", .backing_format = BLK_FORMAT_RAW };
+	struct blk_create c = { .size = MIB(1),
+				.backing = "base",
+				.backing_format = BLK_FORMAT_RAW };
 	int fd = memfd_create("image", MFD_CLOEXEC);
 	struct err e = { 0 };
 	struct blk *b;

@@ -31,8 +31,8 @@ struct worker {
 	struct blk *b;
 	unsigned id, seed, ops, left, cluster;
 	uint64_t disk;
-	uint64_t run;			/* bytes: every QUEUES-th run of the disk is this one's */
-	uint8_t *shadow;		/* of the whole disk; each looks at its own part */
+	uint64_t run;	 /* bytes: every QUEUES-th run of the disk is this one's */
+	uint8_t *shadow; /* of the whole disk; each looks at its own part */
 	struct pool_io io;
 	struct slot slot[DEPTH];
 	pthread_t thread;
@@ -75,7 +75,8 @@ static void slot_iov(struct slot *s, unsigned *seed)
 
 	for (; at < s->req.len; n++) {
 		uint64_t left = s->req.len - at;
-		uint64_t len = n + 1 == max ? left : MIN(left, SECTOR * (1 + (uint64_t)rand_r(seed) % 9));
+		uint64_t len =
+			n + 1 == max ? left : MIN(left, SECTOR * (1 + (uint64_t)rand_r(seed) % 9));
 
 		s->iov[n] = (struct iovec){ s->buf + at, len };
 		at += len;
@@ -232,10 +233,16 @@ static void stress_qcow2(uint32_t bits, bool backed, uint64_t run, uint64_t budg
 {
 	uint8_t *shadow = calloc(1, DISK);
 	int base = backed ? base_new(shadow) : -1, fd = memfd_create("image", MFD_CLOEXEC);
-	struct blk_create c = { .size = DISK, .cluster_bits = bits, .backing = backed ? "base" : NULL,
+	struct blk_create c = { .size = DISK,
+				.cluster_bits = bits,
+				.backing = backed ? "base" : NULL,
 				.backing_format = BLK_FORMAT_RAW };
-	struct blk_open o = { .path = "image", .fd = fd, .format = BLK_FORMAT_QCOW2,
-			      .gate = base_gate, .gate_ctx = &base, .no_lock = true };
+	struct blk_open o = { .path = "image",
+			      .fd = fd,
+			      .format = BLK_FORMAT_QCOW2,
+			      .gate = base_gate,
+			      .gate_ctx = &base,
+			      .no_lock = true };
 	struct blk_check chk;
 	struct err e = { 0 };
 	struct blk *b;
@@ -282,8 +289,10 @@ static void queues_with_tables_evicted(void **state)
 static void queues_on_raw(void **state)
 {
 	uint8_t *shadow = calloc(1, DISK);
-	struct blk_open o = { .path = "raw", .fd = memfd_create("raw", MFD_CLOEXEC),
-			      .format = BLK_FORMAT_RAW, .no_lock = true };
+	struct blk_open o = { .path = "raw",
+			      .fd = memfd_create("raw", MFD_CLOEXEC),
+			      .format = BLK_FORMAT_RAW,
+			      .no_lock = true };
 	struct err e = { 0 };
 	struct blk *b;
 
@@ -300,8 +309,12 @@ static void direct(uint32_t bits)
 	char name[] = "./hv-direct-XXXXXX";
 	int fd = mkostemp(name, O_CLOEXEC), base = -1;
 	struct blk_create c = { .size = DISK, .cluster_bits = bits };
-	struct blk_open o = { .path = "direct", .format = BLK_FORMAT_QCOW2, .no_lock = true,
-			      .cache = BLK_CACHE_NONE, .gate = base_gate, .gate_ctx = &base };
+	struct blk_open o = { .path = "direct",
+			      .format = BLK_FORMAT_QCOW2,
+			      .no_lock = true,
+			      .cache = BLK_CACHE_NONE,
+			      .gate = base_gate,
+			      .gate_ctx = &base };
 	uint8_t *shadow = calloc(1, DISK);
 	struct blk_check chk;
 	struct err e = { 0 };
@@ -413,8 +426,9 @@ static void one_open(struct one *o, enum blk_format format, bool readonly)
 {
 	int fd = memfd_create("one", MFD_CLOEXEC);
 	struct blk_create c = { .size = DISK };
-	struct blk_open op = { .path = "one", .fd = fd, .format = format, .no_lock = true,
-			       .readonly = readonly };
+	struct blk_open op = {
+		.path = "one", .fd = fd, .format = format, .no_lock = true, .readonly = readonly
+	};
 	struct err e = { 0 };
 
 	memset(o, 0, sizeof(*o));
@@ -438,7 +452,9 @@ static void request_past_the_end_is_refused(void **state)
 {
 	uint8_t buf[512];
 	struct iovec iov = { buf, sizeof(buf) };
-	struct blk_req r = { .op = BLK_OP_READ, .off = DISK - 256, .len = 512, .iov = &iov, .iovcnt = 1 };
+	struct blk_req r = {
+		.op = BLK_OP_READ, .off = DISK - 256, .len = 512, .iov = &iov, .iovcnt = 1
+	};
 	struct one o;
 
 	one_open(&o, BLK_FORMAT_RAW, false);
@@ -446,7 +462,7 @@ static void request_past_the_end_is_refused(void **state)
 	r.off = UINT64_MAX - 100;
 	assert_int_equal(one_run(&o, &r), -EINVAL);
 	r.off = 0;
-	r.len = 1024;		/* more than the iovec holds */
+	r.len = 1024; /* more than the iovec holds */
 	assert_int_equal(one_run(&o, &r), -EINVAL);
 	one_close(&o);
 }
@@ -477,7 +493,7 @@ static void probed_raw_disk_refuses_an_image_header(void **state)
 	assert_int_equal(st.guard_refusals, 1);
 	buf[0] = 'X';
 	assert_int_equal(one_run(&o, &r), 0);
-	buf[0] = 'Q';		/* by a part of the sector, too */
+	buf[0] = 'Q'; /* by a part of the sector, too */
 	iov.iov_len = r.len = 1;
 	assert_int_equal(one_run(&o, &r), -EIO);
 	one_close(&o);
