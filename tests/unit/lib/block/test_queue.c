@@ -99,12 +99,12 @@ static void slot_start(struct worker *w, struct slot *s)
 	uint64_t runs = w->disk / w->run, run, off, len;
 	unsigned kind = (unsigned)rand_r(&w->seed) % 16;
 
-	do {
-		run = (uint64_t)rand_r(&w->seed) % (runs / QUEUES) * QUEUES + w->id;
-		off = (uint64_t)rand_r(&w->seed) % (w->run / SECTOR) * SECTOR;
-		len = (1 + (uint64_t)rand_r(&w->seed) % ((w->run - off) / SECTOR)) * SECTOR;
-		off += run * w->run;
-	} while (overlaps(w, off, len));
+	run = (uint64_t)rand_r(&w->seed) % (runs / QUEUES) * QUEUES + w->id;
+	off = (uint64_t)rand_r(&w->seed) % (w->run / SECTOR) * SECTOR;
+	len = (1 + (uint64_t)rand_r(&w->seed) % ((w->run - off) / SECTOR)) * SECTOR;
+	off += run * w->run;
+	if (overlaps(w, off, len))
+		return; /* another time, when that one is done */
 	s->req = (struct blk_req){ .off = off, .len = len, .done = slot_done };
 	if (kind < 5) {
 		s->req.op = BLK_OP_READ;
@@ -521,6 +521,59 @@ static void one_request_covers_the_whole_disk(void **state)
 	free(back);
 }
 
+static void an_idle_image_is_published_by_itself(void **state)
+{
+	uint8_t buf[4096] = { 1 };
+	struct iovec iov = { buf, sizeof(buf) };
+	struct blk_req w = { .op = BLK_OP_WRITE, .len = 4096, .iov = &iov, .iovcnt = 1 };
+	struct one o;
+
+	one_open(&o, BLK_FORMAT_QCOW2, false);
+	assert_int_equal(one_run(&o, &w), 0);
+	assert_true(atomic_load(&o.b->meta_dirty));
+	for (int i = 0; i < 100 && atomic_load(&o.b->meta_dirty); i++)
+		usleep(50000);
+	assert_false(atomic_load(&o.b->meta_dirty));
+	one_close(&o);
+}
+
+static void writethrough_writes_are_published_when_done(void **state)
+{
+	uint8_t buf[4096] = { 1 };
+	struct iovec iov = { buf, sizeof(buf) };
+	struct blk_req w = { .op = BLK_OP_WRITE, .len = 4096, .iov = &iov, .iovcnt = 1 };
+	struct one o;
+
+	one_open(&o, BLK_FORMAT_QCOW2, false);
+	o.b->cache = BLK_CACHE_WRITETHROUGH;
+	for (w.off = 0; w.off < KIB(512); w.off += KIB(32)) {
+		assert_int_equal(one_run(&o, &w), 0);
+		assert_false(atomic_load(&o.b->meta_dirty));
+	}
+	one_close(&o);
+}
+
+/* A write that finds the disk full leaves no reservation behind for others to wait on. */
+static void a_failed_write_lets_go_of_its_clusters(void **state)
+{
+	uint8_t buf[4096] = { 1 };
+	struct iovec iov = { NULL, sizeof(buf) };
+	struct blk_req w = { .op = BLK_OP_WRITE, .len = 4096, .iov = &iov, .iovcnt = 1 };
+	struct blk_check chk;
+	struct err e = { 0 };
+	struct one o;
+
+	one_open(&o, BLK_FORMAT_QCOW2, false);
+	assert_int_equal(one_run(&o, &w), -EFAULT);
+	iov.iov_base = buf;
+	assert_int_equal(one_run(&o, &w), 0);
+	blk_queue_close(o.io.q);
+	assert_int_equal(blk_check(o.b, &chk, &e), 0);
+	assert_int_equal(chk.corruptions + chk.leaks, 0);
+	pool_io_stop(&o.io);
+	assert_int_equal(blk_close(o.b), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -528,6 +581,9 @@ int main(void)
 		cmocka_unit_test(write_to_a_readonly_disk_is_refused),
 		cmocka_unit_test(probed_raw_disk_refuses_an_image_header),
 		cmocka_unit_test(one_request_covers_the_whole_disk),
+		cmocka_unit_test(an_idle_image_is_published_by_itself),
+		cmocka_unit_test(writethrough_writes_are_published_when_done),
+		cmocka_unit_test(a_failed_write_lets_go_of_its_clusters),
 		cmocka_unit_test(queues_on_raw),
 		cmocka_unit_test(queues_share_64k_clusters),
 		cmocka_unit_test(queues_share_an_overlay),
