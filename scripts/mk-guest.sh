@@ -16,7 +16,7 @@ layouts=("$@")
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 suite=bookworm
-packages=systemd-sysv,udev,linux-image-cloud-amd64,initramfs-tools,iproute2,iputils-ping,isc-dhcp-client,ifupdown,openssh-server,lvm2,grub-pc-bin,grub2-common
+packages=systemd-sysv,udev,dbus,linux-image-cloud-amd64,initramfs-tools,iproute2,iputils-ping,isc-dhcp-client,ifupdown,openssh-server,lvm2,grub-pc-bin,grub2-common
 serial='console=tty0 console=ttyS0,115200'
 loop=
 mnt=

@@ -214,7 +214,8 @@ int opts_list(const struct opt *table, char *text, const char *what, struct err 
 		int r;
 
 		if (!o)
-			return err_set(e, -EINVAL, "%s: unknown key '%s'", what, item);
+			return err_set(e, -EINVAL, "%s: unknown key '%.*s'", what,
+				       (int)strcspn(item, "="), item);
 		if (o->type == OPT_FLAG && eq)
 			return err_set(e, -EINVAL, "%s: '%s' takes no value", what, o->name);
 		if (o->type != OPT_FLAG && !eq)
