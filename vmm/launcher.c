@@ -32,6 +32,7 @@
 #include "virtio/tap.h"
 
 #define ESCAPE_KEY 0x1d	/* Ctrl-] */
+#define KILL_PATIENCE_MS 5000
 
 struct launcher {
 	struct config cfg;
@@ -46,6 +47,8 @@ struct launcher {
 	pid_t machine;
 	int status;
 	bool running;
+	bool killed;		/* by us: no error of its own */
+	struct loop_timer kill_timer;
 };
 
 /* ---- opening ------------------------------------------------------------------------------- */
@@ -268,16 +271,27 @@ static int launcher_open_all(struct launcher *l, struct err *e)
 
 /* ---- the machine process ------------------------------------------------------------------------ */
 
+/* A detached VM must not hold the caller's pipes open. Its errors stay on stderr until the
+ * guest runs. */
+static void launcher_leave_terminal(void)
+{
+	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	setsid();
+	dup2(null_fd, STDIN_FILENO);
+	dup2(null_fd, STDOUT_FILENO);
+	fd_close(&null_fd);
+}
+
 static void launcher_machine_side(struct launcher *l)
 {
 	fd_close(&l->link_fd);
 	fd_close(&l->console_in);
 	fd_close(&l->console_out);
-	if (!l->cfg.detach) {
+	if (l->cfg.detach)
+		launcher_leave_terminal();
+	else
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		return;
-	}
-	setsid();
 }
 
 static int launcher_fork(struct launcher *l, int (*body)(struct machine_args *), struct err *e)
@@ -330,8 +344,9 @@ static int launcher_exit_status(struct launcher *l, int wstatus)
 		return WEXITSTATUS(wstatus);
 	/* It could not clean up after itself. */
 	rundir_remove(&l->args.rundir);
-	log_error(NULL, "%s: the machine process was ended by signal %d (%s)", l->cfg.name,
-		  WTERMSIG(wstatus), strsignal(WTERMSIG(wstatus)));
+	if (!l->killed)
+		log_error(NULL, "%s: the machine process was ended by signal %d (%s)", l->cfg.name,
+			  WTERMSIG(wstatus), strsignal(WTERMSIG(wstatus)));
 	return WTERMSIG(wstatus) == SIGKILL ? MACHINE_EXIT_KILLED : MACHINE_EXIT_FAILED;
 }
 
@@ -372,13 +387,32 @@ static void launcher_on_link(void *ctx, uint32_t events)
 		loop_stop(l->loop, 0);
 }
 
+/* SIGKILL for a machine that is not at its control loop: still parsing, or stuck. */
+static void launcher_kill_hard(void *ctx)
+{
+	struct launcher *l = ctx;
+
+	l->killed = true;
+	if (l->machine > 0)
+		kill(l->machine, SIGKILL);
+}
+
+static void launcher_kill(struct launcher *l)
+{
+	if (!l->running || link_send_type(l->link_fd, LINK_KILL))
+		launcher_kill_hard(l);
+	else
+		loop_timer_arm(&l->kill_timer, KILL_PATIENCE_MS);
+}
+
 static void launcher_on_signal(void *ctx, int signo)
 {
 	struct launcher *l = ctx;
 	int wstatus;
 
 	if (signo != SIGCHLD) {
-		link_send_type(l->link_fd, LINK_STOP);
+		if (!l->running || link_send_type(l->link_fd, LINK_STOP))
+			launcher_kill_hard(l);
 		return;
 	}
 	if (waitpid(l->machine, &wstatus, WNOHANG) != l->machine)
@@ -393,7 +427,7 @@ static bool launcher_filter_keys(void *ctx, const uint8_t *data, size_t len)
 	struct launcher *l = ctx;
 
 	if (isatty(STDIN_FILENO) && memchr(data, ESCAPE_KEY, len))
-		link_send_type(l->link_fd, LINK_KILL);
+		launcher_kill(l);
 	return true;
 }
 
@@ -435,6 +469,8 @@ static int launcher_serve(struct launcher *l, struct err *e)
 	r = loop_signals(l->loop, &set, launcher_on_signal, l);
 	if (!r)
 		r = loop_add(l->loop, &l->link_src, l->link_fd, EPOLLIN, launcher_on_link, l);
+	if (!r)
+		r = loop_timer_add(l->loop, &l->kill_timer, launcher_kill_hard, l);
 	if (r)
 		return err_set(e, r, "launcher: %s", strerror(-r));
 	launcher_on_signal(l, SIGCHLD);	/* it may have ended before the handler stood */
@@ -475,6 +511,7 @@ static void launcher_fini(struct launcher *l)
 	fd_close(&l->link_fd);
 	fd_close(&l->console_in);
 	fd_close(&l->console_out);
+	loop_timer_del(&l->kill_timer);
 	loop_free(l->loop);
 	rundir_close(&l->args.rundir);
 	config_fini(&l->cfg);

@@ -507,6 +507,18 @@ static void machine_end_guest(struct machine *m)
 	m->pending = 0;
 }
 
+/* The first start succeeded. A detached VM's messages go to its own log from here on. */
+static void machine_announce(struct machine *m)
+{
+	if (!m->cfg->n_nets && !m->cfg->net_none && !m->cfg->kernel)
+		log_warn(&m->parts.log, "no network: netd does not answer (use --net tap=NAME, or "
+					"--net none)");
+	link_send_type(m->args->link_fd, LINK_RUNNING);
+	if (m->cfg->detach)
+		rundir_log_to(&m->args->rundir, STDERR_FILENO);
+	m->announced = true;
+}
+
 static int machine_boot(struct machine *m, struct err *e)
 {
 	struct boot_plan p = { 0 };
@@ -523,8 +535,7 @@ static int machine_boot(struct machine *m, struct err *e)
 		return r;
 	machine_note(m, "guest entered");
 	if (!m->announced)
-		link_send_type(m->args->link_fd, LINK_RUNNING);
-	m->announced = true;
+		machine_announce(m);
 	return 0;
 }
 

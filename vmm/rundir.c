@@ -21,7 +21,7 @@
 #define INFO_MAX KIB(64)
 #define NAME_TRIES 10000
 
-static const char *const rundir_files[] = { "info", "qmp.sock", "console.sock", "lock" };
+static const char *const rundir_files[] = { "info", "log", "qmp.sock", "console.sock", "lock" };
 
 int rundir_base(char path[RUNDIR_PATH_MAX], struct err *e)
 {
@@ -163,6 +163,15 @@ int rundir_write_info(const struct rundir *d, const struct config *cfg, pid_t pi
 	r = root && !json_dumpfd(root, fd, JSON_COMPACT) ? 0 : -EIO;
 	json_decref(root);
 	return r ? err_set(e, r, "%s/info: cannot be written", d->path) : 0;
+}
+
+void rundir_log_to(const struct rundir *d, int fd)
+{
+	CLEANUP_FD int log = openat(d->dir_fd, "log", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC,
+				    0600);
+
+	if (log >= 0)
+		dup2(log, fd);
 }
 
 void rundir_remove(struct rundir *d)

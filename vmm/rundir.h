@@ -5,6 +5,7 @@
  *   lock       held (flock) as long as launcher or machine process lives: tells the living
  *              from the left-behind, without trusting pids
  *   info       JSON: pid, cpus, memory, started, disks by device and inode
+ *   log        messages of a detached VM
  *   qmp.sock   control; console.sock: the console of a detached VM
  */
 #ifndef HV_VMM_RUNDIR_H
@@ -39,6 +40,8 @@ int rundir_claim(struct rundir *d, const char *wanted, const char *fallback, str
 /** rundir_write_info - the info file; @disk describes @n open images. */
 int rundir_write_info(const struct rundir *d, const struct config *cfg, pid_t pid,
 		      const struct stat *disk, unsigned n, struct err *e);
+/** rundir_log_to - make descriptor @fd (stderr) the VM's log file; left alone on failure. */
+void rundir_log_to(const struct rundir *d, int fd);
 /** rundir_remove - unlink what is in it and the directory, by descriptor. */
 void rundir_remove(struct rundir *d);
 /** rundir_close - let go of the descriptors only (the other process goes on). */
