@@ -9,7 +9,7 @@ import re
 import sys
 
 BASE = {"hv/base", "hv/err", "hv/log", "hv/fd", "hv/bytes", "hv/overflow", "hv/iov",
-        "hv/bitmap", "hv/size", "hv/loop", "hv/opts"}
+        "hv/bitmap", "hv/size", "hv/loop", "hv/opts", "hv/checksum"}
 # folder -> what it may include besides itself and the base headers
 MAY = {
     "lib/base": set(),
