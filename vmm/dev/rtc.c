@@ -55,8 +55,8 @@ static void rtc_time(const struct rtc *d, struct tm *tm)
 
 	if (d->cmos[RTC_REG_B] & RTC_B_SET)
 		*tm = d->set;
-	else
-		gmtime_r(&t, tm);
+	else if (!gmtime_r(&t, tm))	/* a guest can wind its year past what fits */
+		gmtime_r(&(time_t){ 0 }, tm);
 }
 
 static uint8_t rtc_get(struct rtc *d, uint8_t index)
