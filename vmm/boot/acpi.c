@@ -282,7 +282,7 @@ static void madt_tail(struct acpi_build *b, unsigned cpus)
 {
 	uint8_t *ioapic = acpi_take(b, 12);
 	uint8_t *nmi = acpi_take(b, 6);
-	uint8_t *xnmi = cpus > XAPIC_ID_MAX ? acpi_take(b, 12) : NULL;
+	uint8_t *xnmi = cpus > XAPIC_ID_MAX + 1 ? acpi_take(b, 12) : NULL;
 
 	if (ioapic) {
 		ioapic[0] = MADT_IOAPIC;
