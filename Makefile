@@ -77,7 +77,7 @@ ci:
 	$(Q)$(MAKE) unit VARIANT=tsan
 	$(Q)$(MAKE) check-machine
 check-machine: all
-	$(Q)scripts/mk-guest.sh build/machine/images grub boot-bls lvm extlinux
+	$(Q)scripts/mk-guest.sh build/machine/images grub boot-bls lvm extlinux cloud
 	$(Q)scripts/run-machine.sh $(O) $(filter-out tests/machine/demo-login.sh,$(wildcard tests/machine/*-*.sh))
 asan: ; $(Q)$(MAKE) check VARIANT=asan
 tsan: ; $(Q)$(MAKE) check VARIANT=tsan

@@ -1,10 +1,11 @@
 #!/bin/bash
 # Make Debian 12 disk images with their own kernel and boot loader.
-# usage: mk-guest.sh DIR [LAYOUT...]        LAYOUT: grub boot-bls lvm extlinux   (default: grub)
+# usage: mk-guest.sh DIR [LAYOUT...]     LAYOUT: grub boot-bls lvm extlinux cloud  (default: grub)
 #   grub      GPT, BIOS boot partition, ESP, ext4 root; GRUB installed and configured by Debian
 #   boot-bls  GPT, separate ext4 /boot with BLS entries and a grub.cfg that calls blscfg, ext4 root
 #   lvm       MBR, ext4 /boot with grub.cfg, LVM2 volume group with the ext4 root
-#   extlinux  whole-disk partition table with one ext4, extlinux.conf
+#   extlinux  MBR with one ext4, extlinux.conf
+#   cloud     as extlinux, with cloud-init, and neither password nor key of its own
 # Writes DIR/LAYOUT.qcow2, DIR/id (ssh key of root) and DIR/root (the tree all are made of).
 # Needs root (chroot, loop devices), mmdebstrap, e2fsprogs, gdisk, fdisk, dosfstools, lvm2, qemu-utils.
 set -euo pipefail
@@ -34,16 +35,26 @@ say() { echo "mk-guest: $*" >&2; }
 new_uuid() { cat /proc/sys/kernel/random/uuid; }
 
 # ---- the tree ---------------------------------------------------------------------------------
-make_tree() {
-    [[ -e $dir/root.done ]] && return
-    say "installing Debian $suite into $dir/root (about a minute)"
-    rm -rf "$dir/root"
-    mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$dir/root" \
+# install_tree NAME PACKAGES: a Debian system in DIR/NAME
+install_tree() {
+    say "installing Debian $suite into $dir/$1 (about a minute)"
+    rm -rf "${dir:?}/$1"
+    mmdebstrap --quiet --variant=minbase --include="$2" "$suite" "$dir/$1" \
         --aptopt='Acquire::Languages "none"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*'
     [[ -e $dir/id ]] || ssh-keygen -q -t ed25519 -N '' -C test -f "$dir/id"
-    configure_tree "$dir/root"
+    configure_tree "$dir/$1"
+}
+
+make_tree() {
+    [[ -e $dir/root.done ]] && return
+    install_tree root "$packages"
+    install -d -m 700 "$dir/root/root/.ssh"
+    install -m 600 "$dir/id.pub" "$dir/root/root/.ssh/authorized_keys"
+    chroot "$dir/root" passwd -q -d root
+    printf 'allow-hotplug enp0s2\niface enp0s2 inet dhcp\nallow-hotplug enp0s3\niface enp0s3 inet dhcp\n' \
+        >>"$dir/root/etc/network/interfaces"
     touch "$dir/root.done"
 }
 
@@ -51,11 +62,8 @@ configure_tree() {
     local r=$1
     echo guest >"$r/etc/hostname"
     printf '127.0.0.1 localhost\n127.0.1.1 guest\n' >"$r/etc/hosts"
-    printf 'auto lo\niface lo inet loopback\nallow-hotplug enp0s2\niface enp0s2 inet dhcp\nallow-hotplug enp0s3\niface enp0s3 inet dhcp\n' \
+    printf 'source /etc/network/interfaces.d/*\nauto lo\niface lo inet loopback\n' \
         >"$r/etc/network/interfaces"
-    install -d -m 700 "$r/root/.ssh"
-    install -m 600 "$dir/id.pub" "$r/root/.ssh/authorized_keys"
-    chroot "$r" passwd -q -d root
     # What only costs time in a test guest.
     chroot "$r" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer \
         e2scrub_reap.service fstrim.timer dpkg-db-backup.timer systemd-networkd-wait-online.service
@@ -245,6 +253,28 @@ END
     fs_into "$img" 1 1500 "$dir/split" "$root"
     printf 'label: dos\nstart=2048, type=83, bootable\n' | sfdisk -q "$img" >/dev/null
     finish "$img" extlinux
+}
+
+layout_cloud() {
+    local img=$dir/cloud.raw root v
+    root=$(new_uuid)
+    install_tree cloud-root "$packages,cloud-init,sudo"
+    v=$(basename "$dir"/cloud-root/boot/vmlinuz-* | sed s/vmlinuz-//)
+    printf 'UUID=%s / ext4 errors=remount-ro 0 1\n' "$root" >"$dir/cloud-root/etc/fstab"
+    rm -f "$dir"/cloud-root/etc/ssh/ssh_host_*
+    mkdir -p "$dir/cloud-root/boot/extlinux"
+    cat >"$dir/cloud-root/boot/extlinux/extlinux.conf" <<END
+DEFAULT debian
+LABEL debian
+    LINUX /boot/vmlinuz-$v
+    INITRD /boot/initrd.img-$v
+    APPEND root=UUID=$root ro quiet $serial
+END
+    new_disk "$img" 1536M
+    fs_into "$img" 1 1500 "$dir/cloud-root" "$root"
+    printf 'label: dos\nstart=2048, type=83, bootable\n' | sfdisk -q "$img" >/dev/null
+    rm -rf "$dir/cloud-root"
+    finish "$img" cloud
 }
 
 make_tree

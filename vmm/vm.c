@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "boot/acpi.h"
+#include "boot/reset_vector.h"
 #include "boot/smbios.h"
 #include "hv/fd.h"
 #include "hv/log.h"
@@ -413,6 +414,8 @@ int vm_load(struct vm *vm, const struct boot_source *kernel, const struct boot_s
 		r = acpi_write(&vm->mem, vm->n_vcpus, e);
 	if (!r)
 		r = smbios_write(&vm->mem, &smbios, e);
+	if (!r && reset_vector_write(&vm->mem))
+		r = err_set(e, -EFAULT, "too little guest memory");
 	return r ? r : vcpu_set_entry(&vm->vcpu[0], &entry, e);
 }
 

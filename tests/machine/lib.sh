@@ -102,13 +102,18 @@ END
     dhcpd_pid=$!
 }
 
-# in_guest ADDRESS COMMAND...: by ssh as root
+# in_guest ADDRESS COMMAND...: by ssh as root, with the images' key
 in_guest() {
-    local a=$1
-    shift
-    install -m 600 "$images/id" "$work/id"
+    [[ -e $work/id ]] || install -m 600 "$images/id" "$work/id"
+    in_guest_as root "$@"
+}
+
+# in_guest_as USER ADDRESS COMMAND...: with the key in $work/id
+in_guest_as() {
+    local to=$1@$2
+    shift 2
     ssh -i "$work/id" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
-        -o ConnectTimeout=60 "root@$a" "$@" </dev/null
+        -o BatchMode=yes -o ConnectTimeout=60 "$to" "$@" </dev/null
 }
 
 # answers ADDRESS SECONDS: it answers a ping
