@@ -13,6 +13,7 @@ build/guest/%.o: tests/guest/%.S tests/guest/layout.h
 build/guest/guest.elf: tests/guest/guest.lds $(guest_OBJS)
 	$(Q)gcc -no-pie -static -nostdlib -Wl,-T,$< -Wl,--build-id=none -Wl,-z,noexecstack \
 		-Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments -o $@ $(guest_OBJS)
+integ: $(guest_ELFS)
 -include $(wildcard build/guest/*.d)
 
 # ---- benchmarks: each prints one JSON line a case -----------------------------------------------

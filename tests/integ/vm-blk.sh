@@ -1,7 +1,9 @@
 #!/bin/bash
 # DESCRIPTION: a guest's virtio-blk requests on raw and qcow2 images, checked with qemu-io and by the next run
 set -u
+# shellcheck source=tests/support/vm.sh
 . "$(dirname "$0")/../support/vm.sh"
+out='' rc=0
 
 # qemu-io and we agree on what is at OFFSET: pat FILE FORMAT OFFSET LENGTH BYTE
 pat() { # (not under set -e: prints what is wrong)

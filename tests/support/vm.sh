@@ -1,10 +1,9 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # For tests that start real VMs with the bare guest; sourced. After vm_init: $dir is a scratch
 # directory (and the working directory), removed at the end with every VM that was started.
 VMM=${HV_BUILD:?}/bin/vmm
 GUEST=$HV_BUILD/../guest/guest.elf
-fail=0 cases=0 dir=
-out= rc=0   # of the last run
+fail=0 cases=0 dir=''
 
 bad() { echo "FAIL: $*"; fail=1; }
 skip() { echo "skip: $*"; exit 77; }
