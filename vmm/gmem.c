@@ -52,7 +52,7 @@ int gmem_init(struct gmem *m, uint64_t bytes, bool hugepages, struct err *e)
 							  .size = bytes - low };
 	for (unsigned i = 0; i < t->n && !r; i++)
 		r = gmem_map(&t->region[i], hugepages, e);
-	*m = (struct gmem){ .total_bytes = bytes };
+	*m = (struct gmem){ .total_bytes = bytes, .hugepages = hugepages };
 	atomic_store_explicit(&m->table, t, memory_order_release);
 	if (r)
 		gmem_fini(m);
@@ -143,6 +143,22 @@ int gmem_write(struct gmem *m, uint64_t gpa, const void *src, size_t len)
 		memcpy(hva, src, n);
 		gmem_done_write(m, gpa, n);
 	}
+	return 0;
+}
+
+int gmem_map_file(struct gmem *m, uint64_t gpa, uint64_t len, int fd, uint64_t off)
+{
+	void *hva = gmem_ptr(m, gpa, len);
+
+	if (m->hugepages)
+		return -EINVAL;
+	if (!hva)
+		return -EFAULT;
+	if (mmap(hva, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+		 (off_t)off) == MAP_FAILED)
+		return -errno;
+	madvise(hva, len, MADV_DONTDUMP);
+	gmem_done_write(m, gpa, len);
 	return 0;
 }
 

@@ -28,6 +28,7 @@ struct gmem_table {
 struct gmem {
 	_Atomic(struct gmem_table *) table;
 	uint64_t total_bytes;
+	bool hugepages;	/* reserved ones: cannot be replaced page by page */
 	_Atomic(uint64_t *) dirty; /* one bit a 4 KiB page while logging, else NULL */
 };
 
@@ -49,6 +50,14 @@ void *gmem_ptr(const struct gmem *m, uint64_t gpa, uint64_t len);
 int gmem_read(const struct gmem *m, uint64_t gpa, void *dst, size_t len);
 /** gmem_write - copy @len bytes from @src to @gpa and mark them dirty; 0 or -EFAULT. */
 int gmem_write(struct gmem *m, uint64_t gpa, const void *src, size_t len);
+/**
+ * gmem_map_file - put a file's pages in place of RAM, privately: unwritten ones stay shared
+ * @gpa, @len, @off: multiples of the page size; @fd stays the caller's
+ *
+ * Before entry only. The file must not shrink while @m lives. Return: 0; -EINVAL for RAM of
+ * reserved huge pages, -EFAULT if [@gpa, @gpa+@len) is not RAM, -errno of mmap.
+ */
+int gmem_map_file(struct gmem *m, uint64_t gpa, uint64_t len, int fd, uint64_t off);
 /** gmem_done_write - pages of [gpa, gpa+len) were written by vmm: mark them while logging. */
 static inline void gmem_done_write(struct gmem *m, uint64_t gpa, uint64_t len);
 
