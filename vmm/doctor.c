@@ -224,15 +224,21 @@ static void check_runtime(struct doctor *d, struct finding *f)
 
 static void check_kcache(struct doctor *d, struct finding *f)
 {
+	struct kcache_usage u = { 0 };
 	char dir[4096];
+	CLEANUP_FD int fd = -1;
 
 	(void)d;
-	if (kcache_dir(dir, sizeof(dir), false) == 0)
-		found(f, DOCTOR_OK, "%.150s", dir);
-	else
-		found(f, DOCTOR_NOTE, "no directory for it: kernels are unpacked by the guest");
-	if (f->verdict != DOCTOR_OK)
+	if (kcache_dir(dir, sizeof(dir), false)) {
+		found(f, DOCTOR_NOTE, "no directory for it: kernels are unpacked at every start");
 		cure(f, "set HOME or XDG_CACHE_HOME");
+		return;
+	}
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		kcache_usage(fd, &u);
+	found(f, DOCTOR_OK, "%.120s: %u kernels, %llu MiB", dir, u.entries,
+	      (unsigned long long)DIV_ROUND_UP(u.bytes, MIB(1)));
 }
 
 static const struct {
