@@ -29,6 +29,7 @@
 #include "link.h"
 #include "machine.h"
 #include "terminal.h"
+#include "unpack_job.h"
 #include "virtio/tap.h"
 
 #define ESCAPE_KEY 0x1d	/* Ctrl-] */
@@ -44,6 +45,7 @@ struct launcher {
 	int link_fd;
 	int console_in, console_out;	/* our ends; -1: the console is not on this terminal */
 	struct pump in, out;
+	struct unpack_job unpack;
 	pid_t machine;
 	int status;
 	bool running;
@@ -380,6 +382,8 @@ static void launcher_on_link(void *ctx, uint32_t events)
 	}
 	if (m->type == LINK_OPEN_BACKING)
 		launcher_open_backing(l, m);
+	if (m->type == LINK_UNPACK)
+		unpack_job_start(&l->unpack, l->link_fd, fd);
 	if (m->type != LINK_RUNNING)
 		return;
 	l->running = true;
@@ -399,6 +403,7 @@ static void launcher_kill_hard(void *ctx)
 
 static void launcher_kill(struct launcher *l)
 {
+	unpack_job_cancel(&l->unpack);	/* who waits for its kernel heeds nothing else */
 	if (!l->running || link_send_type(l->link_fd, LINK_KILL))
 		launcher_kill_hard(l);
 	else
@@ -411,10 +416,12 @@ static void launcher_on_signal(void *ctx, int signo)
 	int wstatus;
 
 	if (signo != SIGCHLD) {
+		unpack_job_cancel(&l->unpack);
 		if (!l->running || link_send_type(l->link_fd, LINK_STOP))
 			launcher_kill_hard(l);
 		return;
 	}
+	unpack_job_reap(&l->unpack);
 	if (waitpid(l->machine, &wstatus, WNOHANG) != l->machine)
 		return;
 	l->machine = 0;

@@ -113,3 +113,43 @@ int link_gate(void *ctx, const char *parent_path, const char *name, int *fd,
 	snprintf(m->name, sizeof(m->name), "%s", name);
 	return link_ask(*(const int *)ctx, m, fd, path, e);
 }
+
+/* An order that overtook the answer is kept for later. */
+static int link_await_unpacked(int sock, struct link_msg *m, struct link_unpacked *u)
+{
+	for (;;) {
+		int r = link_recv(sock, m, &u->fd);
+
+		if (r || m->type == LINK_UNPACKED)
+			return r;
+		fd_close(&u->fd);
+		if (m->type != LINK_STOP && m->type != LINK_KILL)
+			return -EPROTO;
+		u->order = MAX(u->order, m->type);
+	}
+}
+
+int link_unpack(int sock, int payload_fd, struct link_unpacked *u, struct err *e)
+{
+	CLEANUP_FREE struct link_msg *m = calloc(1, sizeof(*m));
+	int r;
+
+	*u = (struct link_unpacked){ .fd = -1 };
+	if (!m)
+		return err_set(e, -ENOMEM, "out of memory");
+	m->type = LINK_UNPACK;
+	r = link_send(sock, m, payload_fd);
+	if (!r)
+		r = link_await_unpacked(sock, m, u);
+	if (r)
+		return err_set(e, r, "unpacking the kernel: %s",
+			       r == -EPIPE ? "the launcher has left" : strerror(-r));
+	memcpy(u->digest, m->name, sizeof(u->digest));
+	if (m->code < 0 || u->fd < 0) {
+		fd_close(&u->fd);
+		return err_set(e, m->code < 0 ? m->code : -EPROTO, "%s", m->path);
+	}
+	u->cached = !m->code;
+	snprintf(u->how, sizeof(u->how), "%.63s", m->path);
+	return 0;
+}

@@ -10,6 +10,7 @@
 #define HV_VMM_LINK_H
 
 #include "hv/block.h"
+#include "hv/checksum.h"
 #include "hv/err.h"
 
 enum link_type {
@@ -18,6 +19,9 @@ enum link_type {
 	LINK_RUNNING,		/* machine: the guest executes */
 	LINK_STOP,		/* launcher: power button, then kill after the usual time */
 	LINK_KILL,		/* launcher: end now, exit status 4 */
+	LINK_UNPACK,		/* machine: unpack the kernel payload in the fd, a sealed memfd */
+	LINK_UNPACKED,		/* launcher: @code 0 cached or 1 not, how in @path, and a kimage's fd;
+				   or an error text in @path; in @name the payload's SHA-256 */
 };
 struct link_msg {
 	uint32_t type;
@@ -40,5 +44,20 @@ int link_recv(int sock, struct link_msg *m, int *fd);
 /** link_gate - a blk_gate_fn for the machine process: asks the launcher; @ctx: int *, the socket. */
 int link_gate(void *ctx, const char *parent_path, const char *name, int *fd,
 	      char path[BLK_PATH_MAX], struct err *e);
+/* What link_unpack() brings. */
+struct link_unpacked {
+	int fd;			/* a kimage; the caller's */
+	bool cached;		/* a file of the cache, not a memfd */
+	char how[64];		/* "cache hit", "cache miss", "not cached" */
+	uint8_t digest[SHA256_BYTES];	/* of the payload */
+	uint32_t order;		/* LINK_STOP or LINK_KILL that came while waiting, else 0 */
+};
+/**
+ * link_unpack - have the launcher unpack a kernel's payload; waits for it
+ *
+ * Return: 0; -EPIPE if the launcher has left, -ECANCELED, -ENOTSUP, ...: no image, and
+ * @u->order is to be obeyed all the same.
+ */
+int link_unpack(int sock, int payload_fd, struct link_unpacked *u, struct err *e);
 
 #endif

@@ -28,6 +28,7 @@
 #include "hv/fd.h"
 #include "hv/guestfs.h"
 #include "hv/log.h"
+#include "kernel_fetch.h"
 #include "link.h"
 #include "qmp.h"
 #include "virtio/tap.h"
@@ -54,6 +55,8 @@ struct machine {
 	bool vm_exists;
 	bool announced;		/* LINK_RUNNING was sent */
 	int exit_status;
+	struct kernel_fetch fetch;
+	uint32_t order;		/* the launcher's, while the kernel was fetched: LINK_STOP, LINK_KILL */
 	const char *paused_why;	/* RunState while paused; NULL: running */
 	struct loop_source link, events;
 	struct loop_timer stop_timer;
@@ -453,11 +456,21 @@ static int machine_setup(struct machine *m, struct err *e)
 
 /* ---- one start of the guest --------------------------------------------------------------------- */
 
+/* What vmm adds to the kernel's command line. */
+static const char *machine_arguments(const struct machine *m)
+{
+	bool seed = m->parts.n_disks > m->cfg->n_disks;
+
+	if (m->cfg->no_kaslr)
+		return seed ? "ds=nocloud nokaslr" : "nokaslr";
+	return seed ? "ds=nocloud" : NULL;
+}
+
 static int machine_plan(struct machine *m, struct boot_plan *p, struct err *e)
 {
 	const struct config *cfg = m->cfg;
 	const struct boot_plan_args args = { .append = cfg->append,
-					     .extra = m->parts.n_disks > cfg->n_disks ? "ds=nocloud" : NULL,
+					     .extra = machine_arguments(m),
 					     .entry = cfg->boot_entry };
 	int r;
 
@@ -481,12 +494,24 @@ static bool machine_wants_hvc(const char *cmdline)
 
 static int machine_start_guest(struct machine *m, const struct boot_plan *p, struct err *e)
 {
-	int r = vm_build(&m->vm, &m->parts, e);
+	struct kernel_fetched image;
+	int r;
 
+	kernel_fetch(&m->fetch, &p->kernel, &m->parts.log, &image);
+	CLEANUP_FD int image_fd = image.fd;
+	const struct kernel_image unpacked = { .fd = image_fd, .how = image.how };
+	const struct kernel_load load = { .kernel = &p->kernel,
+					  .initrd = p->initrd,
+					  .n_initrd = p->n_initrd,
+					  .cmdline = p->cmdline,
+					  .image = image_fd >= 0 ? &unpacked : NULL,
+					  .log = &m->parts.log };
+	m->order = image.order;
+	r = vm_build(&m->vm, &m->parts, e);
 	if (r)
 		return r;
 	m->vm_exists = true;
-	r = vm_load(&m->vm, &p->kernel, p->initrd, p->n_initrd, p->cmdline, e);
+	r = vm_load(&m->vm, &load, e);
 	if (!r)
 		r = vm_attach(&m->vm, e);
 	if (r)
@@ -581,6 +606,7 @@ static int machine_teardown(struct machine *m, int status)
 		console_drain(&m->console, CONSOLE_DRAIN_MS);
 		console_fini(&m->console);
 	}
+	kernel_fetch_fini(&m->fetch);
 	qmp_free(m->qmp);
 	loop_timer_del(&m->stop_timer);
 	fd_close(&m->event_fd);
@@ -591,7 +617,10 @@ static int machine_teardown(struct machine *m, int status)
 
 static int machine_init(struct machine *m, struct machine_args *a, struct err *e)
 {
-	*m = (struct machine){ .args = a, .cfg = a->cfg, .event_fd = -1 };
+	*m = (struct machine){ .args = a,
+			       .cfg = a->cfg,
+			       .event_fd = -1,
+			       .fetch = { .link_fd = a->link_fd, .kept_fd = -1 } };
 	pthread_mutex_init(&m->event_lock, NULL);
 	m->parts = (struct vm_parts){ .cfg = a->cfg,
 				      .kvm_fd = a->kvm_fd,

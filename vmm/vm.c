@@ -396,20 +396,17 @@ void vm_fini(struct vm *vm)
 	}
 }
 
-int vm_load(struct vm *vm, const struct boot_source *kernel, const struct boot_source *initrd,
-	    size_t n_initrd, const char *cmdline, struct err *e)
+int vm_load(struct vm *vm, const struct kernel_load *what, struct err *e)
 {
-	const struct kernel_load load = { .mem = &vm->mem,
-					  .kernel = kernel,
-					  .initrd = initrd,
-					  .n_initrd = n_initrd,
-					  .cmdline = cmdline };
+	struct kernel_load load = *what;
 	const struct smbios_cfg smbios = { .name = vm->parts->cfg->name,
 					   .memory_bytes = vm->parts->cfg->memory_bytes,
 					   .cpus = vm->n_vcpus };
 	struct vcpu_entry entry;
-	int r = kernel_load(&load, &entry, e);
+	int r;
 
+	load.mem = &vm->mem;
+	r = kernel_load(&load, &entry, e);
 	if (!r)
 		r = acpi_write(&vm->mem, vm->n_vcpus, e);
 	if (!r)

@@ -92,9 +92,8 @@ struct vm {
 
 /** vm_build - everything but virtio devices and what the guest boots; its memory is empty. */
 int vm_build(struct vm *vm, struct vm_parts *parts, struct err *e);
-/** vm_load - ACPI, SMBIOS, kernel, initrd, command line, the boot vCPU's registers. */
-int vm_load(struct vm *vm, const struct boot_source *kernel, const struct boot_source *initrd,
-	    size_t n_initrd, const char *cmdline, struct err *e);
+/** vm_load - ACPI, SMBIOS, what @what names (its @mem is ours), the boot vCPU's registers. */
+int vm_load(struct vm *vm, const struct kernel_load *what, struct err *e);
 /**
  * vm_attach - the virtio devices and their I/O threads
  *

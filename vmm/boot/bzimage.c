@@ -13,8 +13,10 @@
 
 #include "gmem.h"
 #include "hv/overflow.h"
+#include "hv/log.h"
 #include "kernel.h"
 #include "layout.h"
+#include "unpacked.h"
 
 #define SETUP_HEADER_OFF 0x1f1
 #define HDR_MAGIC 0x53726448	/* "HdrS" */
@@ -100,7 +102,7 @@ static void bzimage_params_e820(struct boot_params *bp, const struct gmem *m)
 }
 
 static int bzimage_params(const struct kernel_load *k, const struct setup_header *h,
-			  const struct kernel_placed *p)
+			  const struct kernel_placed *p, bool kaslr)
 {
 	struct boot_params *bp = calloc(1, sizeof(*bp));
 	int r;
@@ -109,7 +111,9 @@ static int bzimage_params(const struct kernel_load *k, const struct setup_header
 		return -ENOMEM;
 	bp->hdr = *h;
 	bp->hdr.type_of_loader = LOADER_TYPE_UNDEFINED;
-	bp->hdr.loadflags &= (uint8_t)~CAN_USE_HEAP;
+	bp->hdr.loadflags &= (uint8_t) ~(CAN_USE_HEAP | KASLR_FLAG);
+	if (kaslr)
+		bp->hdr.loadflags |= KASLR_FLAG;
 	bp->hdr.cmd_line_ptr = (uint32_t)LAYOUT_CMDLINE;
 	bp->hdr.ramdisk_image = (uint32_t)p->initrd_gpa;
 	bp->hdr.ramdisk_size = (uint32_t)p->initrd_size;
@@ -138,21 +142,45 @@ static int bzimage_place_kernel(const struct kernel_load *k, const struct setup_
 	return kernel_read_to_guest(k, k->kernel, setup, h->pref_address, k->kernel->size - setup, e);
 }
 
+/* As it is: the guest unpacks it, and picks the random offsets. */
+static int bzimage_load_packed(const struct kernel_load *k, const struct setup_header *h,
+			       struct kernel_placed *p, struct unpacked_done *done, struct err *e)
+{
+	int r;
+
+	*p = (struct kernel_placed){ 0 };
+	*done = (struct unpacked_done){ .rip = h->pref_address + ENTRY64_OFF };
+	r = bzimage_place_kernel(k, h, p, e);
+	return r ? r : kernel_place_initrd(k, (uint64_t)h->initrd_addr_max + 1, p, e);
+}
+
+static int bzimage_place(const struct kernel_load *k, const struct setup_header *h,
+			 struct kernel_placed *p, struct unpacked_done *done, struct err *e)
+{
+	struct err why = { 0 };
+
+	if (k->image) {
+		if (!unpacked_load(k, h, p, done, &why))
+			return 0;
+		log_info(k->log, "%s: the guest will unpack it", why.msg);
+	}
+	return bzimage_load_packed(k, h, p, done, e);
+}
+
 int bzimage_load(const struct kernel_load *k, struct vcpu_entry *entry, struct err *e)
 {
 	struct kernel_placed p = { 0 };
+	struct unpacked_done done = { 0 };
 	struct setup_header h;
 	int r = bzimage_header(k, &h, e);
 
 	if (!r)
-		r = bzimage_place_kernel(k, &h, &p, e);
-	if (!r)
-		r = kernel_place_initrd(k, (uint64_t)h.initrd_addr_max + 1, &p, e);
+		r = bzimage_place(k, &h, &p, &done, e);
 	if (!r)
 		r = kernel_write_cmdline(k, (size_t)h.cmdline_size + 1, e);
 	if (r)
 		return r;
-	r = bzimage_params(k, &h, &p);
+	r = bzimage_params(k, &h, &p, done.kaslr);
 	if (!r)
 		r = bzimage_page_tables(k->mem);
 	if (!r)
@@ -160,7 +188,7 @@ int bzimage_load(const struct kernel_load *k, struct vcpu_entry *entry, struct e
 	if (r)
 		return err_set(e, r, "%s: too little guest memory", k->kernel->name);
 	*entry = (struct vcpu_entry){ .mode = VCPU_ENTRY_LONG64,
-				      .rip = h.pref_address + ENTRY64_OFF,
+				      .rip = done.rip,
 				      .rsi = LAYOUT_ZERO_PAGE,
 				      .cr3 = LAYOUT_PAGE_TABLES };
 	return 0;

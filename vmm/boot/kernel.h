@@ -17,6 +17,13 @@
 #define KERNEL_INITRDS_MAX 16
 
 struct gmem;
+struct log_ctx;
+
+/* A bzImage's kernel, unpacked on the host (kimage_format.h). */
+struct kernel_image {
+	int fd;
+	const char *how;	/* where it came from, for the log */
+};
 
 struct kernel_load {
 	struct gmem *mem;
@@ -24,6 +31,8 @@ struct kernel_load {
 	const struct boot_source *initrd;	/* n_initrd of them, loaded one behind the other */
 	size_t n_initrd;
 	const char *cmdline;
+	const struct kernel_image *image;	/* NULL: the guest unpacks it */
+	struct log_ctx *log;	/* NULL: no notes */
 };
 
 /* Where loading has put things; each loader fills in what its boot protocol hands on. */
@@ -40,6 +49,14 @@ struct kernel_placed {
  * -EIO, -ENOMEM.
  */
 int kernel_load(const struct kernel_load *k, struct vcpu_entry *entry, struct err *e);
+
+/**
+ * kernel_payload - copy a bzImage's compressed payload into a sealed memfd
+ *
+ * Return: 0 with *@fd, the caller's; -ENOEXEC for what is no bzImage, -EBADMSG if there is no
+ * payload where it says, -EIO, -errno of memfd_create.
+ */
+int kernel_payload(const struct boot_source *kernel, int *fd, struct err *e);
 
 /* ---- between the loaders ---- */
 
