@@ -24,6 +24,18 @@ static const struct opt *opt_by_letter(const struct opt *table, char letter)
 	return NULL;
 }
 
+static int opt_out_of_range(const struct opt *o, const char *what, const char *value, struct err *e)
+{
+	uint64_t max = o->max ? o->max : UINT64_MAX;
+	char low[24], high[24];
+
+	if (o->type == OPT_SIZE)
+		return err_set(e, -EINVAL, "%s: %s is out of range (%s to %s)", what, value,
+			       size_format(o->min, low, sizeof(low)), size_format(max, high, sizeof(high)));
+	return err_set(e, -EINVAL, "%s: %s is out of range (%" PRIu64 " to %" PRIu64 ")", what, value,
+		       o->min, max);
+}
+
 static int opt_store_number(const struct opt *o, const char *what, const char *value, struct err *e)
 {
 	uint64_t n;
@@ -37,8 +49,7 @@ static int opt_store_number(const struct opt *o, const char *what, const char *v
 		return err_set(e, -EINVAL, "%s: '%s' is not a %s", what, value,
 			       o->type == OPT_SIZE ? "size (try 512M or 4G)" : "number");
 	if (n < o->min || (o->max && n > o->max))
-		return err_set(e, -EINVAL, "%s: %s is out of range (%" PRIu64 " to %" PRIu64 ")",
-			       what, value, o->min, o->max ? o->max : UINT64_MAX);
+		return opt_out_of_range(o, what, value, e);
 	if (o->type == OPT_SIZE)
 		*(uint64_t *)o->target = n;
 	else
