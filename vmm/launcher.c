@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "hv/fd.h"
@@ -34,6 +35,8 @@
 
 #define ESCAPE_KEY 0x1d	/* Ctrl-] */
 #define KILL_PATIENCE_MS 5000
+#define LOCK_RETRY_MS 50
+#define LOCK_RETRIES 20
 
 struct launcher {
 	struct config cfg;
@@ -67,15 +70,21 @@ static int launcher_open_kvm(struct launcher *l, struct err *e)
 	return r;
 }
 
-/* Name who has the disk, where RUNTIME knows it. */
-static int launcher_busy(const struct stat *st, const char *path, struct err *e)
+/* A killed process lets go of its files a little later than of its pid. */
+static int launcher_lock(const struct stat *st, int fd, bool write, const char *path, struct err *e)
 {
+	const struct timespec pause = { .tv_nsec = LOCK_RETRY_MS * 1000000L };
 	struct rundir_vm vm;
+	int r = blk_lock_fd(fd, write, path, e);
 
-	if (rundir_disk_holder(st, &vm))
-		return err_set(e, -EBUSY, "%s: is in use by the VM '%s' (pid %d)", path, vm.name,
-			       (int)vm.pid);
-	return -EBUSY;
+	for (int i = 0; r == -EBUSY && i < LOCK_RETRIES; i++) {
+		if (rundir_disk_holder(st, &vm))
+			return err_set(e, r, "%s: is in use by the VM '%s' (pid %d)", path, vm.name,
+				       (int)vm.pid);
+		nanosleep(&pause, NULL);
+		r = blk_lock_fd(fd, write, path, e);
+	}
+	return r;
 }
 
 static int launcher_open_disk(struct launcher *l, unsigned i, bool lock, struct err *e)
@@ -101,8 +110,7 @@ static int launcher_open_disk(struct launcher *l, unsigned i, bool lock, struct 
 		return err_set(e, -EINVAL, "%s: is %s, not a disk image", d->path,
 			       S_ISDIR(st->st_mode) ? "a directory" : "a special file");
 	fd_set_nonblock(fd, false);
-	r = lock ? blk_lock_fd(fd, write, d->path, e) : 0;
-	return r == -EBUSY ? launcher_busy(st, d->path, e) : r;
+	return lock ? launcher_lock(st, fd, write, d->path, e) : 0;
 }
 
 static int launcher_open_scratch(struct launcher *l, unsigned i, struct err *e)

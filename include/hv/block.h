@@ -78,7 +78,11 @@ struct blk_stats {
  */
 int blk_open(const struct blk_open *o, struct blk **out, struct err *e);
 
-/** blk_close - publish, flush, release. All queues are closed before. Returns the first error. */
+/**
+ * blk_close - publish, flush, release, drop the locks on the descriptors whoever took them
+ *
+ * All queues are closed before. Returns the first error.
+ */
 int blk_close(struct blk *b);
 
 /** blk_size - virtual size in bytes. Any thread. */

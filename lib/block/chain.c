@@ -70,7 +70,11 @@ void blk_image_free(struct blk_image *img)
 {
 	if (!img)
 		return;
-	if (img->locked)
+	/*
+	 * Whoever took the locks: they end here. Closing alone would leave them to a ring's
+	 * file table, which lets go of a file up to a second after the process is gone.
+	 */
+	if (img->file.fd >= 0 && !img->file.ctx)
 		blk_unlock_fd(img->file.fd);
 	bfile_fini(&img->file);
 	free(img->path);
