@@ -51,6 +51,26 @@ int link_send_type(int sock, enum link_type type)
 	return r;
 }
 
+/* Take the one descriptor; CMSG_SPACE rounds up, so that a second one fits beside it: -EPROTO. */
+static int link_take_fd(struct msghdr *h, int *fd)
+{
+	struct cmsghdr *cm = CMSG_FIRSTHDR(h);
+	size_t n;
+	int one;
+
+	if (!cm || cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS)
+		return 0;
+	n = (cm->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	for (size_t i = 0; i < n; i++) {
+		memcpy(&one, CMSG_DATA(cm) + i * sizeof(int), sizeof(int));
+		if (n == 1)
+			*fd = one;
+		else
+			fd_close(&one);
+	}
+	return n > 1 ? -EPROTO : 0;
+}
+
 int link_recv(int sock, struct link_msg *m, int *fd)
 {
 	struct iovec iov = { .iov_base = m, .iov_len = sizeof(*m) };
@@ -59,8 +79,8 @@ int link_recv(int sock, struct link_msg *m, int *fd)
 			    .msg_iovlen = 1,
 			    .msg_control = c.buf,
 			    .msg_controllen = sizeof(c.buf) };
-	struct cmsghdr *cm;
 	ssize_t n;
+	int r;
 
 	*fd = -1;
 	do
@@ -68,11 +88,8 @@ int link_recv(int sock, struct link_msg *m, int *fd)
 	while (n < 0 && errno == EINTR);
 	if (n <= 0)
 		return n < 0 ? -errno : -EPIPE;
-	cm = CMSG_FIRSTHDR(&h);
-	if (cm && cm->cmsg_level == SOL_SOCKET && cm->cmsg_type == SCM_RIGHTS &&
-	    cm->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(fd, CMSG_DATA(cm), sizeof(int));
-	if (n != (ssize_t)sizeof(*m) || h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+	r = link_take_fd(&h, fd);
+	if (r || n != (ssize_t)sizeof(*m) || h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
 		fd_close(fd);
 		return -EPROTO;
 	}
