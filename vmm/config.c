@@ -18,6 +18,7 @@
 #define CONFIG_QUEUES_MAX 64
 
 #define MTU_MIN 68
+#define MAC_TEXT_LEN 17	/* 52:54:00:12:34:56 */
 
 static const char *const format_choices[] = { "probe", "raw", "qcow2", NULL };
 static const char *const cache_choices[] = { "writeback", "none", "writethrough", "unsafe", NULL };
@@ -117,10 +118,10 @@ static int config_parse_mac(void *target, const char *value, struct err *e)
 {
 	struct config_net *n = target;
 	unsigned b[6];
-	char rest;
 
-	if (sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
-		   &rest) != 6)
+	/* scanf alone would take signs and blanks for digits. */
+	if (strlen(value) != MAC_TEXT_LEN || strspn(value, "0123456789abcdefABCDEF:") != MAC_TEXT_LEN ||
+	    sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]) != 6)
 		return err_set(e, -EINVAL, "'%s' is not a MAC address like 52:54:00:12:34:56", value);
 	if (b[0] & 1)
 		return err_set(e, -EINVAL, "'%s' is a multicast address", value);
