@@ -21,6 +21,8 @@ struct qmp_client {
 	struct qmp *qmp;
 	struct loop_source src;
 	bool negotiated;
+	bool busy;	/* its requests are being worked on: it is freed when that is done */
+	bool gone;	/* lost meanwhile */
 	size_t len;
 	char buf[QMP_REQUEST_MAX];
 };
@@ -139,6 +141,10 @@ static void qmp_drop(struct qmp_client *c)
 {
 	struct qmp *q = c->qmp;
 
+	if (c->busy) {
+		c->gone = true;
+		return;
+	}
 	loop_del(&c->src);
 	fd_close(&c->src.fd);
 	for (size_t i = 0; i < QMP_CLIENTS_MAX; i++)
@@ -150,7 +156,7 @@ static void qmp_drop(struct qmp_client *c)
 /* False: the client is gone. Consumes @msg. */
 static bool qmp_send(struct qmp_client *c, json_t *msg)
 {
-	char *text = msg ? json_dumps(msg, JSON_COMPACT) : NULL;
+	char *text = msg && !c->gone ? json_dumps(msg, JSON_COMPACT) : NULL;
 	size_t n = text ? strlen(text) : 0;
 	bool ok = false;
 
@@ -269,7 +275,11 @@ static void qmp_on_client(void *ctx, uint32_t events)
 		return;
 	}
 	c->len += (size_t)n;
+	c->busy = true;	/* a command may cause an event, and that may find the client gone */
 	qmp_consume(c);
+	c->busy = false;
+	if (c->gone)
+		qmp_drop(c);
 }
 
 static void qmp_on_connect(void *ctx, uint32_t events)
