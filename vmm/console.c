@@ -135,6 +135,10 @@ static void console_on_input(void *ctx, uint32_t events)
 
 	if (events & EPOLLOUT)
 		console_flush(c);
+	/* A hang-up is reported even while there is no room to read: no waiting for it then. */
+	if (events & (EPOLLHUP | EPOLLERR) && c->pending_len == sizeof(c->pending) && c->in.active &&
+	    c->cfg.listen_fd >= 0)
+		console_drop_client(c);
 	if (!(events & ~(uint32_t)EPOLLOUT) || !c->in.active || c->pending_len == sizeof(c->pending))
 		return;
 	n = read(c->in.fd, c->pending + c->pending_len, sizeof(c->pending) - c->pending_len);
