@@ -75,6 +75,7 @@ ci:
 	$(Q)$(MAKE) check headers-check tidy
 	$(Q)$(MAKE) asan
 	$(Q)$(MAKE) unit VARIANT=tsan
+	$(Q)T=vm-blk $(MAKE) integ VARIANT=tsan
 	$(Q)$(MAKE) check-machine
 check-machine: all
 	$(Q)scripts/mk-guest.sh build/machine/images grub boot-bls lvm extlinux cloud

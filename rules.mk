@@ -20,6 +20,7 @@ SAN    := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit
 else ifeq ($(VARIANT),tsan)
 CFLAGS ?= -O1 -g
 SAN    := -fsanitize=thread -fno-omit-frame-pointer
+export TSAN_OPTIONS := suppressions=$(CURDIR)/tests/support/tsan.supp $(TSAN_OPTIONS)
 else ifeq ($(VARIANT),fuzz)
 CC     := clang
 CFLAGS ?= -O1 -g
