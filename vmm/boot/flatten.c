@@ -123,11 +123,14 @@ static int flatten_write(struct flatten *f, int fd)
 	for (uint32_t i = 0; i < f->h.n_segments && !r; i++) {
 		struct kimage_segment *s = &f->h.segment[i];
 
-		s->off = off + s->gpa % KIMAGE_PAGE;
+		s->off = s->gpa % KIMAGE_PAGE;
+		if (!s->file_bytes)
+			continue;
+		s->off += off;
 		off = ALIGN_UP(s->off + s->file_bytes, KIMAGE_PAGE);
 		r = fd_pwrite_full(fd, f->src[i], s->file_bytes, s->off);
 	}
-	f->h.reloc_off = off;
+	f->h.reloc_off = f->reloc[KIMAGE_RELOC_64] ? off : 0;
 	for (unsigned k = 0; k < KIMAGE_RELOCS && !r; k++) {
 		r = f->h.n_relocs[k] ? fd_pwrite_full(fd, f->reloc[k], f->h.n_relocs[k] * 4, off)
 				     : 0;

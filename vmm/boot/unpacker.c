@@ -66,9 +66,13 @@ static int unpacker_limits(void)
 static int unpacker_filter(void)
 {
 	static const int allowed[] = {
-		SCMP_SYS(read),	  SCMP_SYS(pread64), SCMP_SYS(write),	   SCMP_SYS(pwrite64),
-		SCMP_SYS(munmap), SCMP_SYS(mremap),  SCMP_SYS(brk),	   SCMP_SYS(madvise),
-		SCMP_SYS(futex),  SCMP_SYS(exit),    SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
+		SCMP_SYS(read),	       SCMP_SYS(pread64),    SCMP_SYS(write),
+		SCMP_SYS(pwrite64),    SCMP_SYS(munmap),     SCMP_SYS(mremap),
+		SCMP_SYS(brk),	       SCMP_SYS(madvise),    SCMP_SYS(futex),
+		SCMP_SYS(exit),	       SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
+#ifdef __SANITIZE_ADDRESS__
+		SCMP_SYS(sigaltstack), /* its check before _exit() */
+#endif
 	};
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r = ctx ? 0 : -ENOMEM;
