@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* vmm: the table of subcommands. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "ctl.h"
 #include "doctor.h"
@@ -50,10 +52,23 @@ static void usage(FILE *out)
 	fputs("\n  --help, --version; vmm COMMAND --help for a command's options\n", out);
 }
 
+/* Started with some of 0, 1 and 2 closed, the next file opened would become stdin or stdout. */
+static void fill_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	struct timespec now;
 
+	fill_standard_fds();
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	started_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	log_init("vmm", LOG_WARN);
