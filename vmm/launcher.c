@@ -304,6 +304,20 @@ static void launcher_machine_side(struct launcher *l)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
+/* The machine writes it, not the launcher: it may end, and remove all, at any time after. */
+static int launcher_write_info(struct launcher *l)
+{
+	struct err e = { 0 };
+	int r = 0;
+
+	if (l->args.rundir.dir_fd >= 0)
+		r = rundir_write_info(&l->args.rundir, &l->cfg, getpid(), l->disk_stat,
+				      l->cfg.n_disks, &e);
+	if (r)
+		log_error(NULL, "%s", e.msg);
+	return r;
+}
+
 static int launcher_fork(struct launcher *l, int (*body)(struct machine_args *), struct err *e)
 {
 	int sv[2];
@@ -318,7 +332,7 @@ static int launcher_fork(struct launcher *l, int (*body)(struct machine_args *),
 		return err_errno(e, "fork");
 	if (l->machine == 0) {
 		launcher_machine_side(l);
-		exit(body(&l->args));
+		exit(launcher_write_info(l) ? MACHINE_EXIT_FAILED : body(&l->args));
 	}
 	fd_close(&l->args.link_fd);
 	return 0;
@@ -360,6 +374,29 @@ static int launcher_exit_status(struct launcher *l, int wstatus)
 	return WTERMSIG(wstatus) == SIGKILL ? MACHINE_EXIT_KILLED : MACHINE_EXIT_FAILED;
 }
 
+/* A backing file is locked for writing: by this very VM (often a loop), or by another one. */
+static void launcher_busy_backing(const struct launcher *l, const char *path, struct err *e)
+{
+	struct rundir_vm vm;
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return;
+	for (unsigned i = 0; i < l->cfg.n_disks; i++) {
+		const struct stat *d = &l->disk_stat[i];
+
+		if (d->st_dev != st.st_dev || d->st_ino != st.st_ino)
+			continue;
+		err_set(e, -EBUSY,
+			"%s: is named as a backing file, but this VM writes it (a loop of backing files?)",
+			path);
+		return;
+	}
+	if (rundir_disk_holder(&st, &vm))
+		err_set(e, -EBUSY, "%s: is in use by the VM '%s' (pid %d)", path, vm.name,
+			(int)vm.pid);
+}
+
 static void launcher_open_backing(struct launcher *l, struct link_msg *m)
 {
 	struct link_msg *reply = calloc(1, sizeof(*reply));
@@ -370,6 +407,8 @@ static void launcher_open_backing(struct launcher *l, struct link_msg *m)
 		return;
 	reply->type = LINK_OPENED;
 	reply->code = blk_gate_open(&l->gate, m->path, m->name, &fd, reply->path, &e);
+	if (reply->code == -EBUSY)
+		launcher_busy_backing(l, reply->path, &e);
 	if (reply->code)
 		snprintf(reply->path, sizeof(reply->path), "%s", e.msg);
 	link_send(l->link_fd, reply, fd);
@@ -481,6 +520,7 @@ static int launcher_serve(struct launcher *l, struct err *e)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGCHLD);
+	signal(SIGPIPE, SIG_IGN);	/* the guest goes on without a reader of its console */
 	r = loop_signals(l->loop, &set, launcher_on_signal, l);
 	if (!r)
 		r = loop_add(l->loop, &l->link_src, l->link_fd, EPOLLIN, launcher_on_link, l);
@@ -561,9 +601,6 @@ static int launcher_run_opened(struct launcher *l)
 		r = loop_new(&l->loop, &e);
 	if (!r)
 		r = launcher_fork(l, machine_run, &e);
-	if (!r)
-		r = rundir_write_info(&l->args.rundir, &l->cfg, l->machine, l->disk_stat,
-				      l->cfg.n_disks, &e);
 	launcher_close_args(l);
 	if (!r)
 		r = launcher_serve(l, &e);

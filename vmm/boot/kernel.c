@@ -60,7 +60,9 @@ int kernel_place_initrd(const struct kernel_load *k, uint64_t limit, struct kern
 	limit = MIN(limit, t->region[0].gpa + t->region[0].size);
 	for (size_t i = 0; i < k->n_initrd; i++)
 		if (!add_u64(total, ALIGN_UP(k->initrd[i].size, 4), &total) || total > limit)
-			return err_set(e, -E2BIG, "%s: too large", k->initrd[i].name);
+			return err_set(e, -E2BIG,
+				       "%s: too large: %" PRIu64 " MiB are there for it (try a larger --memory)",
+				       k->initrd[i].name, limit >> 20);
 	if (!total)
 		return 0;
 	gpa = ALIGN_DOWN(limit - total, PAGE_BYTES);
