@@ -94,7 +94,7 @@ tidy:
 	$(Q)scripts/check-layers.py
 	$(Q)scripts/fn-length.py
 	$(Q)mandoc -T lint -W warning docs/man/*.[1-9]
-	$(Q)shellcheck -S warning $(SHELL_FILES)
+	$(Q)shellcheck -x -P SCRIPTDIR -S warning $(SHELL_FILES)
 format:
 	$(Q)clang-format -i $(C_FILES)
 coverage: ; $(Q)$(MAKE) unit VARIANT=coverage

@@ -56,5 +56,5 @@ integ_TESTS := $(wildcard tests/integ/*.sh)
 
 HEADERS  := $(shell find include lib vmm -name '*.h' | sort)
 C_FILES  := $(shell find include lib vmm tests -name '*.[ch]' | sort)
-SHELL_FILES := $(shell find scripts tests .ci -name '*.sh' 2>/dev/null | sort) $(wildcard .ci/run)
+SHELL_FILES := $(shell find scripts tests .ci -name "*.sh" 2>/dev/null | sort) $(wildcard .ci/run scripts/*.bash)
 ALL_DEPS := $(shell find $(O) -name '*.d' 2>/dev/null)

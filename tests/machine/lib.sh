@@ -55,6 +55,7 @@ start() {
     mkfifo "$work/$n.in"
     "$vmm" run --name "$n" "$@" <"$work/$n.in" >"$work/$n.console" 2>"$work/$n.err" &
     vm_pid[$n]=$!
+    # shellcheck disable=SC2034
     exec {fd}>"$work/$n.in" # keeps the VM's stdin open
 }
 
