@@ -230,16 +230,16 @@ static int launcher_open_console(struct launcher *l, struct err *e)
 	return 0;
 }
 
-/* A name from the disk's or kernel's file name: what is allowed of it, without suffix. */
+/* A name from the disk's or kernel's file name: what is allowed of it, without its suffix. */
 static void launcher_default_name(const struct config *c, char name[CONFIG_NAME_MAX + 1])
 {
 	const char *path = c->n_disks ? c->disk[0].path : c->kernel;
-	const char *base = strrchr(path, '/');
+	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+	const char *dot = strrchr(base, '.'), *end = dot && dot > base ? dot : base + strlen(base);
 	size_t n = 0;
 
-	base = base ? base + 1 : path;
-	for (; *base && *base != '.' && n < CONFIG_NAME_MAX - 8; base++)
-		if (isalnum((unsigned char)*base) || (n && strchr("_-", *base)))
+	for (; base < end && n < CONFIG_NAME_MAX - 8; base++)
+		if (isalnum((unsigned char)*base) || (n && strchr("._-", *base)))
 			name[n++] = *base;
 	name[n] = 0;
 	if (!n)
