@@ -13,7 +13,7 @@ mount -t tmpfs shm /dev/shm
 ip link set lo up
 hostname outer
 cd /payload || exit
-export HV_BUILD=/payload/build STREAM=1 TEST_TIMEOUT=1200
+export HV_BUILD=/payload/build STREAM=1 JOBS=2 TEST_TIMEOUT=1200
 scripts/run-tests.sh machine tests/machine/[a-z0-9]*-*.sh
 sync
 echo o >/proc/sysrq-trigger
