@@ -292,7 +292,7 @@ static const char *word_stream(const char *arg)
 	if (bad)
 		return bad;
 	for (;;) {
-		for (unsigned i = 0; i < 1 + n % 7; i++, n++) {
+		for (unsigned left = 1 + n % 7; left; left--, n++) {
 			for (unsigned w = 0; w < 512; w++)
 				data[w] = seed << 32 | n;
 			if (n == slots)
