@@ -17,7 +17,6 @@
 #define CONFIG_MEMORY_MAX GIB(4096)
 #define CONFIG_QUEUES_MAX 64
 
-#define MTU_MIN 68
 #define MAC_TEXT_LEN 17	/* 52:54:00:12:34:56 */
 
 static const char *const format_choices[] = { "probe", "raw", "qcow2", NULL };
@@ -137,7 +136,6 @@ static int config_net_keys(struct config_net *n, char *keys, struct err *e)
 		{ .name = "mac", .type = OPT_CALL, .target = n, .call = config_parse_mac },
 		{ .name = "queues", .type = OPT_UINT, .target = &n->queues, .min = 1,
 		  .max = CONFIG_NET_QUEUES_MAX },
-		{ .name = "mtu", .type = OPT_UINT, .target = &n->mtu, .min = MTU_MIN, .max = 65535 },
 		{ 0 },
 	};
 

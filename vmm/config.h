@@ -40,7 +40,7 @@ struct config_net {
 	uint8_t mac[6];
 	bool mac_given;
 	unsigned queues;
-	unsigned mtu;
+	unsigned mtu;	/* the interface's, found by the launcher; 0: not known */
 	char *text;
 };
 

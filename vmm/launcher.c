@@ -137,12 +137,18 @@ static int launcher_open_net(struct launcher *l, unsigned i, struct err *e)
 
 	if (n->kind == CONFIG_NET_TAP) {
 		r = tap_open(n->tap, n->queues, fds, e);
-		return r ? err_wrap(e, r, "--net tap=%s", n->tap) : 0;
+		if (r)
+			return err_wrap(e, r, "--net tap=%s", n->tap);
+		n->mtu = tap_mtu(fds[0]);
+		return 0;
 	}
 	if (n->queues != 1)
 		return err_set(e, -EINVAL, "--net fd=%u: one descriptor has one queue", n->fd);
 	fds[0] = fcntl((int)n->fd, F_DUPFD_CLOEXEC, 3);
-	return fds[0] < 0 ? err_errno(e, "--net fd=%u", n->fd) : 0;
+	if (fds[0] < 0)
+		return err_errno(e, "--net fd=%u", n->fd);
+	n->mtu = tap_mtu(fds[0]);
+	return 0;
 }
 
 static int launcher_open_file(const char *path, int *fd, struct err *e)

@@ -8,6 +8,7 @@
 #include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "hv/fd.h"
 
@@ -41,6 +42,17 @@ static int open_queue(const char *name, unsigned n, int *out, struct err *e)
 	}
 	*out = fd_steal(&fd);
 	return 0;
+}
+
+uint16_t tap_mtu(int fd)
+{
+	CLEANUP_FD int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr = { 0 };
+
+	/* TUNGETIFF leaves the name in place and flags where the MTU is put next. */
+	if (sock < 0 || ioctl(fd, TUNGETIFF, &ifr) < 0 || ioctl(sock, SIOCGIFMTU, &ifr) < 0)
+		return 0;
+	return ifr.ifr_mtu > 0 && ifr.ifr_mtu <= UINT16_MAX ? (uint16_t)ifr.ifr_mtu : 0;
 }
 
 int tap_open(const char *name, unsigned n, int *fds, struct err *e)

@@ -22,6 +22,8 @@
  * that was made without multi_queue is attached too.
  */
 int tap_open(const char *name, unsigned n, int *fds, struct err *e);
+/** tap_mtu - the interface's MTU in bytes; 0 if it is not known here. Launcher. */
+uint16_t tap_mtu(int fd);
 /**
  * tap_adopt - make a queue ready for virtio-net, wherever it was opened
  * @offloads: receives the TUN_F_* (and TAP_F_*) that the host takes

@@ -164,13 +164,12 @@ static void networks_are_read(void **state)
 	static const uint8_t mac[] = { 0x52, 0x54, 0, 0xaB, 0xcd, 0xef };
 
 	(void)state;
-	ACCEPTED("d", "--net", "tap=vm0,mac=52:54:00:ab:CD:ef,queues=2,mtu=9000", "--net", "fd=7");
+	ACCEPTED("d", "--net", "tap=vm0,mac=52:54:00:ab:CD:ef,queues=2", "--net", "fd=7");
 	assert_int_equal(c.n_nets, 2);
 	assert_int_equal(c.net[0].kind, CONFIG_NET_TAP);
 	assert_string_equal(c.net[0].tap, "vm0");
 	assert_memory_equal(c.net[0].mac, mac, 6);
 	assert_int_equal(c.net[0].queues, 2);
-	assert_int_equal(c.net[0].mtu, 9000);
 	assert_int_equal(c.net[1].kind, CONFIG_NET_FD);
 	assert_int_equal(c.net[1].fd, 7);
 	config_fini(&c);
@@ -186,8 +185,7 @@ static void bad_networks_are_refused(void **state)
 	REFUSED("use none", "d", "--net", "fd=-1");
 	REFUSED("use none", "d", "--net", "fd=4294967296");
 	REFUSED("queues", "d", "--net", "tap=t,queues=17");
-	REFUSED("mtu", "d", "--net", "tap=t,mtu=67");
-	REFUSED("mtu", "d", "--net", "tap=t,mtu=65536");
+	REFUSED("mtu", "d", "--net", "tap=t,mtu=1500");
 	REFUSED("exclude", "d", "--net", "none", "--net", "tap=t");
 	REFUSED("more than 8", "d", "--net", "fd=3", "--net", "fd=3", "--net", "fd=3", "--net", "fd=3",
 		"--net", "fd=3", "--net", "fd=3", "--net", "fd=3", "--net", "fd=3", "--net", "fd=3");
