@@ -26,7 +26,7 @@ help:
 	@sed -n 's/^#   //p' Makefile
 	@echo 'demo         README first command: packages, build, a Debian image, boot it'
 	@echo 'check-machine real Debian images on the emulated host'
-	@echo 'asan tsan    make check under sanitizers    fuzz  libFuzzer targets (clang)'
+	@echo 'asan tsan    make check under sanitizers    fuzz  libFuzzer, FUZZ_SECONDS=60 a target (clang)'
 	@echo 'tidy format headers-check bench coverage static install uninstall clean'
 
 # ---- programs and libraries ----------------------------------------------------------------
@@ -53,8 +53,9 @@ $(O)/%.o: %.c
 # One program a test file; each is linked with the whole library side of the project.
 $(O)/tests/unit/%: $(O)/tests/unit/%.o $(O)/libsupport.a $(O)/libvmm.a $(LIBS)
 	$(Q)$(CC) $(SAN) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) $(LDLIBS) -lcmocka
-$(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(O)/libsupport.a $(O)/libvmm.a $(LIBS)
-	$(Q)$(CC) $(SAN) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) $(LDLIBS)
+# Replayed by a main() of our own; under VARIANT=fuzz libFuzzer brings one.
+$(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(FUZZ_MAIN) $(O)/libsupport.a $(O)/libvmm.a $(LIBS)
+	$(Q)$(CC) $(SAN) $(FUZZ_LD) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) $(LDLIBS)
 $(O)/tests/tools/%: $(O)/tests/tools/%.o $(O)/libsupport.a $(O)/libvmm.a $(LIBS)
 	$(Q)$(CC) $(SAN) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) $(LDLIBS)
 
@@ -82,6 +83,12 @@ check-machine: all
 	$(Q)scripts/run-machine.sh $(O) $(filter-out tests/machine/demo-login.sh,$(wildcard tests/machine/*-*.sh))
 asan: ; $(Q)$(MAKE) check VARIANT=asan
 tsan: ; $(Q)$(MAKE) check VARIANT=tsan
+ifeq ($(VARIANT),fuzz)
+fuzz: $(fuzz_BINS)
+	$(Q)scripts/run-fuzz.sh $(O)/tests/fuzz
+else
+fuzz: ; $(Q)$(MAKE) fuzz VARIANT=fuzz
+endif
 
 include tests/tests.mk
 

@@ -25,6 +25,8 @@ else ifeq ($(VARIANT),fuzz)
 CC     := clang
 CFLAGS ?= -O1 -g
 SAN    := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+FUZZ_LD := -fsanitize=fuzzer
+WARN   += -Wno-gnu-variable-sized-type-not-at-end
 else ifeq ($(VARIANT),coverage)
 CFLAGS ?= -O0 -g
 SAN    := --coverage
@@ -33,6 +35,10 @@ CFLAGS ?= -O2 -g
 HARDEN += -D_FORTIFY_SOURCE=2
 else
 $(error unknown VARIANT '$(VARIANT)')
+endif
+
+ifneq ($(VARIANT),fuzz)
+FUZZ_MAIN := $(O)/tests/fuzz/replay.o
 endif
 
 objs = $(patsubst %.c,$(O)/%.o,$(wildcard $(1)))

@@ -42,7 +42,7 @@ int bus_init(struct bus *b)
 
 	if (!t)
 		return -ENOMEM;
-	*b = (struct bus){ 0 };
+	*b = (struct bus){ .table = NULL };
 	pthread_mutex_init(&b->lock, NULL);
 	atomic_store(&b->table, t);
 	return 0;
