@@ -148,7 +148,9 @@ struct word {
 void irq_init(void);
 /** ring0 - run @fn(@arg) at CPL 0. */
 void ring0(void (*fn)(uint64_t), uint64_t arg);
-extern volatile uint32_t irq_seen[256];
+/** irq_enable - let interrupts in, or not. */
+void irq_enable(bool on);
+extern volatile uint32_t irq_seen[256];	/* how often each vector was handled */
 /** cpuid_real - CPUID in ring 0: on some hosts user mode is shown the host's. */
 struct cpuid cpuid_real(uint32_t leaf, uint32_t sub);
 

@@ -10,6 +10,7 @@
 #define LAPIC UINT64_C(0xfee00000)
 #define LAPIC_EOI 0xb0
 #define GATE_INTERRUPT 0x8e
+#define RFLAGS_IF UINT64_C(0x200)
 
 struct gate {
 	uint16_t offset_low, selector;
@@ -28,10 +29,12 @@ extern uint8_t interrupt_entries[], boot_stack_top[];
 void interrupt_handler(struct frame *f);
 
 volatile uint32_t irq_seen[256];
+static struct frame *ring0_frame;
 
 void interrupt_handler(struct frame *f)
 {
 	if (f->vector == VECTOR_UD && f->rcx == RING0_MAGIC) {
+		ring0_frame = f;
 		((void (*)(uint64_t))f->rax)(f->rdi);
 		f->rip += 2;
 		return;
@@ -64,6 +67,16 @@ void irq_init(void)
 void ring0(void (*fn)(uint64_t), uint64_t arg)
 {
 	__asm__ volatile("ud2" ::"a"(fn), "D"(arg), "c"(RING0_MAGIC) : "memory");
+}
+
+static void set_if(uint64_t on)
+{
+	ring0_frame->rflags = (ring0_frame->rflags & ~RFLAGS_IF) | (on ? RFLAGS_IF : 0);
+}
+
+void irq_enable(bool on)
+{
+	ring0(set_if, on);
 }
 
 static struct cpuid cpuid_args;

@@ -24,7 +24,7 @@ test_row() { # N
 }
 
 test_at_once() { # N: on overlays of one base
-    local i p pids=() names=()
+    local i pids=() names=()
     qemu-img create -q -f qcow2 base.qcow2 16M
     qemu-io -f qcow2 -c "write -P 3 0 8M" base.qcow2 >/dev/null
     for ((i = 0; i < $1; i++)); do
