@@ -417,7 +417,7 @@ int qcow2_rebuild_refcounts(struct qcow2 *q, struct err *e)
 	struct blk_check out = { 0 };
 	struct err scratch = { 0 };
 	struct rebuild p;
-	struct refs rf;
+	struct refs rf = { 0 };
 	int r = refs_init(&rf, q, &out, &scratch);
 
 	if (!r)

@@ -79,7 +79,8 @@ static int unit_sub(const struct qcow2 *q, uint64_t e, uint64_t bitmap, unsigned
 		return 0;
 	}
 	r = unit_data(q, e, u);
-	u->host += (uint64_t)sub << (q->cluster_bits - 5);
+	if (!r)
+		u->host += (uint64_t)sub << (q->cluster_bits - 5);
 	return r;
 }
 
