@@ -20,7 +20,7 @@ include rules.mk
 	install uninstall clean help unit integ corpora deps test-deps
 
 all: $(O)/bin/vmm
-	$(Q)mkdir -p build && ln -sf $(VARIANT)/bin/vmm build/vmm
+	$(Q)[ $(VARIANT) != release ] || ln -sf release/bin/vmm build/vmm
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -73,7 +73,7 @@ demo:
 	$(Q)scripts/demo.sh $(O)
 ci:
 	$(Q)scripts/install-deps.sh test
-	$(Q)$(MAKE) check headers-check tidy
+	$(Q)HV_SLOW=1 $(MAKE) check headers-check tidy
 	$(Q)$(MAKE) asan
 	$(Q)$(MAKE) unit VARIANT=tsan
 	$(Q)T=vm-blk $(MAKE) integ VARIANT=tsan
@@ -102,10 +102,20 @@ tidy:
 	$(Q)scripts/fn-length.py
 	$(Q)mandoc -T lint -W warning docs/man/*.[1-9]
 	$(Q)shellcheck -x -P SCRIPTDIR -S warning $(SHELL_FILES)
+	$(Q)printf '%s\n' $(TIDY_FILES) | xargs -P2 -n8 \
+		sh -c 'clang-tidy --quiet "$$@" -- $(STD) $(INC) $(PKG_CFLAGS) 2>/dev/null' clang-tidy
+	@echo 'clang-tidy: $(words $(TIDY_FILES)) files'
 format:
 	$(Q)clang-format -i $(C_FILES)
-coverage: ; $(Q)$(MAKE) unit VARIANT=coverage
-static: ; $(Q)$(MAKE) all VARIANT=static
+ifeq ($(VARIANT),coverage)
+coverage: unit
+	$(Q)scripts/coverage.sh $(O)
+else
+coverage: ; $(Q)$(MAKE) coverage VARIANT=coverage
+endif
+static:
+	$(Q)$(MAKE) all VARIANT=static
+	@echo 'build/static/bin/vmm needs no shared library'
 
 install: all
 	install -D -m 755 -s $(O)/bin/vmm $(DESTDIR)$(bindir)/vmm

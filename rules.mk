@@ -31,8 +31,11 @@ else ifeq ($(VARIANT),coverage)
 CFLAGS ?= -O0 -g
 SAN    := --coverage
 else ifeq ($(VARIANT),static)
+# Debian's -dev packages have a .a of every library used: nothing stays shared.
 CFLAGS ?= -O2 -g
 HARDEN += -D_FORTIFY_SOURCE=2
+HARDEN_LD := -static-pie $(filter-out -pie,$(HARDEN_LD))
+PKG_LIBS := $(shell pkg-config --static --libs $(PKGS))
 else
 $(error unknown VARIANT '$(VARIANT)')
 endif
@@ -62,5 +65,6 @@ integ_TESTS := $(wildcard tests/integ/*.sh)
 
 HEADERS  := $(shell find include lib vmm -name '*.h' | sort)
 C_FILES  := $(shell find include lib vmm tests -name '*.[ch]' | sort)
+TIDY_FILES := $(filter lib/%.c vmm/%.c,$(C_FILES))
 SHELL_FILES := $(shell find scripts tests .ci -name "*.sh" 2>/dev/null | sort) $(wildcard .ci/run scripts/*.bash)
 ALL_DEPS := $(shell find $(O) -name '*.d' 2>/dev/null)
