@@ -259,26 +259,44 @@ static const char *word_boots(const char *arg)
 }
 WORD("boots", word_boots);
 
-/* last-boot=OFF:N - power off if this is start number N. */
-static const char *word_last_boot(const char *arg)
+static const char *boot_number(uint64_t off, uint32_t *n)
 {
 	static uint8_t data[SECTOR];
 	const char *bad = blk_need();
+
+	if (!bad && blk_one(VIRTIO_BLK_T_IN, off, data, SECTOR))
+		bad = "reading";
+	memcpy(n, data, sizeof(*n));
+	return bad;
+}
+
+/* last-boot=OFF:N - power off if this is start number N. */
+static const char *word_last_boot(const char *arg)
+{
 	uint64_t off = next_number(&arg, 0), last = next_number(&arg, 1);
 	uint32_t n;
+	const char *bad = boot_number(off, &n);
 
-	if (bad)
+	if (bad || n < last)
 		return bad;
-	if (blk_one(VIRTIO_BLK_T_IN, off, data, SECTOR))
-		return "reading";
-	memcpy(&n, data, sizeof(n));
-	if (n >= last) {
-		say("END failures=0\n");
-		power_off();
-	}
-	return NULL;
+	say("END failures=0\n");
+	power_off();
 }
 WORD("last-boot", word_last_boot);
+
+/* first-boot=OFF - reset if this is the first start. */
+static const char *word_first_boot(const char *arg)
+{
+	uint32_t n;
+	const char *bad = boot_number(next_number(&arg, 0), &n);
+
+	if (bad || n != 1)
+		return bad;
+	out8(0x64, 0xfe);
+	for (;;)
+		pause_cpu();
+}
+WORD("first-boot", word_first_boot);
 
 /* stream=SEED - write records for ever: record N at a place of its own, "flushed N" after each flush.
  * A record is 4 KiB of the number SEED << 32 | N. */
