@@ -21,5 +21,6 @@ bench_SRCS := $(wildcard tests/bench/bench_*.c)
 bench_BINS := $(bench_SRCS:%.c=$(O)/%)
 $(O)/tests/bench/%: $(O)/tests/bench/%.o $(O)/libsupport.a $(O)/libvmm.a $(LIBS)
 	$(Q)$(CC) $(SAN) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) $(LDLIBS)
-bench: $(bench_BINS)
+bench: all $(bench_BINS) $(guest_ELFS)
 	$(Q)for b in $(bench_BINS); do $$b || exit 1; done
+	$(Q)tests/bench/guest.py $(O)/bin/vmm $(guest_ELFS)
