@@ -233,22 +233,27 @@ lvm_quiet() {
         "$@" 2>/dev/null
 }
 
+# extlinux_conf TREE ROOT_UUID KERNEL_VERSION
+extlinux_conf() {
+    mkdir -p "$1/boot/extlinux"
+    cat >"$1/boot/extlinux/extlinux.conf" <<END
+DEFAULT debian
+TIMEOUT 10
+LABEL debian
+    MENU LABEL Debian GNU/Linux 12
+    LINUX /boot/vmlinuz-$3
+    INITRD /boot/initrd.img-$3
+    APPEND root=UUID=$2 ro quiet $serial
+END
+}
+
 layout_extlinux() {
     local img=$dir/extlinux.raw root v
     root=$(new_uuid) v=$(kernel_version)
     fstab "UUID=$root"
     rm -rf "$dir/split"
     cp -al "$dir/root" "$dir/split"
-    mkdir -p "$dir/split/boot/extlinux"
-    cat >"$dir/split/boot/extlinux/extlinux.conf" <<END
-DEFAULT debian
-TIMEOUT 10
-LABEL debian
-    MENU LABEL Debian GNU/Linux 12
-    LINUX /boot/vmlinuz-$v
-    INITRD /boot/initrd.img-$v
-    APPEND root=UUID=$root ro quiet $serial
-END
+    extlinux_conf "$dir/split" "$root" "$v"
     new_disk "$img" 1536M
     fs_into "$img" 1 1500 "$dir/split" "$root"
     printf 'label: dos\nstart=2048, type=83, bootable\n' | sfdisk -q "$img" >/dev/null
@@ -262,14 +267,7 @@ layout_cloud() {
     v=$(basename "$dir"/cloud-root/boot/vmlinuz-* | sed s/vmlinuz-//)
     printf 'UUID=%s / ext4 errors=remount-ro 0 1\n' "$root" >"$dir/cloud-root/etc/fstab"
     rm -f "$dir"/cloud-root/etc/ssh/ssh_host_*
-    mkdir -p "$dir/cloud-root/boot/extlinux"
-    cat >"$dir/cloud-root/boot/extlinux/extlinux.conf" <<END
-DEFAULT debian
-LABEL debian
-    LINUX /boot/vmlinuz-$v
-    INITRD /boot/initrd.img-$v
-    APPEND root=UUID=$root ro quiet $serial
-END
+    extlinux_conf "$dir/cloud-root" "$root" "$v"
     new_disk "$img" 1536M
     fs_into "$img" 1 1500 "$dir/cloud-root" "$root"
     printf 'label: dos\nstart=2048, type=83, bootable\n' | sfdisk -q "$img" >/dev/null
