@@ -233,6 +233,8 @@ static int config_check(struct config *c, struct err *e)
 		return err_set(e, -EINVAL, "--initrd needs --kernel");
 	if (c->boot_entry && c->kernel)
 		return err_set(e, -EINVAL, "--boot-entry and --kernel exclude each other");
+	if (!IS_ALIGNED(c->memory_bytes, MIB(1)))
+		return err_set(e, -EINVAL, "--memory has to be a multiple of 1 MiB");
 	if (c->hugepages && !IS_ALIGNED(c->memory_bytes, MIB(2)))
 		return err_set(e, -EINVAL, "--hugepages: --memory has to be a multiple of 2 MiB");
 	if (c->net_none && c->n_nets)

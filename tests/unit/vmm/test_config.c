@@ -145,6 +145,8 @@ static void disk_keys_are_read_and_a_doubled_comma_is_one(void **state)
 static void bad_disk_keys_name_the_key(void **state)
 {
 	(void)state;
+	REFUSED("multiple of 1 MiB", "d", "-m", "3000K");
+	REFUSED("multiple of 2 MiB", "d", "-m", "65", "--hugepages");
 	REFUSED("no path", "--disk", "");
 	REFUSED("no path", "--disk", ",readonly");
 	REFUSED("unknown key 'ro'", "--disk", "a,ro");
