@@ -18,13 +18,30 @@ static const struct gmem_table *gmem_table(const struct gmem *m)
 	return atomic_load_explicit(&m->table, memory_order_acquire);
 }
 
+/*
+ * HVA and GPA alike modulo 2 MiB: else KVM can map no huge page into the guest. What was
+ * taken too much is given back.
+ */
+static void *gmem_mmap_aligned(uint64_t size)
+{
+	uint8_t *at = mmap(NULL, size + GMEM_HUGE_PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t head;
+
+	if (at == MAP_FAILED)
+		return at;
+	head = ALIGN_UP((uintptr_t)at, GMEM_HUGE_PAGE) - (uintptr_t)at;
+	if (head)
+		munmap(at, head);
+	munmap(at + head + size, GMEM_HUGE_PAGE - head);
+	return at + head;
+}
+
 static int gmem_map(struct gmem_region *r, bool hugepages, struct err *e)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-
-	if (hugepages)
-		flags = (flags & ~MAP_NORESERVE) | MAP_HUGETLB;
-	r->hva = mmap(NULL, r->size, PROT_READ | PROT_WRITE, flags, -1, 0);
+	r->hva = hugepages ? mmap(NULL, r->size, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0) :
+			     gmem_mmap_aligned(r->size);
 	if (r->hva != MAP_FAILED) {
 		/* Both are wishes: a kernel without THP or KSM still runs the guest. */
 		madvise(r->hva, r->size, MADV_HUGEPAGE);
