@@ -43,8 +43,13 @@ static bool console_write_out(struct console *c)
 
 static bool console_append(struct console *c, const uint8_t *data, size_t len)
 {
-	if (c->out_fd >= 0 && c->head - c->tail + len > CONSOLE_RING_BYTES)
-		return false;
+	uint64_t queued = c->head - c->tail;
+
+	if (c->out_fd >= 0 && queued + len > CONSOLE_RING_BYTES) {
+		if (!c->cfg.lossy)
+			return false;
+		c->tail += queued + len - CONSOLE_RING_BYTES;
+	}
 	for (size_t i = 0; i < len; i++)
 		c->ring[(c->head + i) % CONSOLE_RING_BYTES] = data[i];
 	c->head += len;
@@ -148,7 +153,7 @@ static void console_on_input(void *ctx, uint32_t events)
 		/* End of input ends the input only; a client that hung up is let go. */
 		if (c->cfg.listen_fd >= 0)
 			console_drop_client(c);
-		else if (n == 0 || errno != EIO)	/* EIO: a pty whose other end is closed now */
+		else
 			loop_del(&c->in);
 		return;
 	}

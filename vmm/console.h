@@ -21,6 +21,7 @@
 struct console_cfg {
 	int in_fd, out_fd;	/* stream pair, pty or file; -1: none. Borrowed. */
 	int listen_fd;		/* clients come and go; -1: none. Borrowed. */
+	bool lossy;		/* a pty: perhaps nobody reads it; the oldest bytes go, the guest does not wait */
 	bool input_to_hvc;	/* the guest's console is hvc0 */
 };
 

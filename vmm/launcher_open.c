@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -152,15 +153,24 @@ static int launcher_pair(int *ours, int *machines, struct err *e)
 	return 0;
 }
 
+/* Raw, or the terminal's echo would type the guest's own output back at it. */
 static int launcher_pty(struct launcher *l, struct err *e)
 {
-	int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	int *master = &l->args.console_in_fd, *user = &l->args.console_pty_fd;
+	struct termios t;
 
-	if (fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0)
+	*master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (*master < 0 || grantpt(*master) < 0 || unlockpt(*master) < 0)
 		return err_errno(e, "--console pty");
-	fd_set_nonblock(fd, true);
-	fprintf(stderr, "vmm: console on %s\n", ptsname(fd));
-	l->args.console_in_fd = l->args.console_out_fd = fd;
+	*user = open(ptsname(*master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (*user < 0 || tcgetattr(*user, &t) < 0)
+		return err_errno(e, "--console pty");
+	cfmakeraw(&t);
+	if (tcsetattr(*user, TCSANOW, &t) < 0)
+		return err_errno(e, "--console pty");
+	fd_set_nonblock(*master, true);
+	fprintf(stderr, "vmm: console on %s\n", ptsname(*master));
+	l->args.console_out_fd = *master;
 	return 0;
 }
 
@@ -256,7 +266,7 @@ void launcher_close_args(struct launcher *l)
 	int *one[] = { &a->link_fd,	  &a->kvm_fd,	      &a->urandom_fd,
 		       &a->kernel_fd,	  &a->ssh_key_fd,     &a->user_data_fd,
 		       &a->seed_fd,	  &a->console_in_fd,  &a->console_out_fd,
-		       &a->console_listen_fd, &a->qmp_listen_fd };
+		       &a->console_listen_fd, &a->console_pty_fd, &a->qmp_listen_fd };
 
 	if (a->console_in_fd == a->console_out_fd)
 		a->console_out_fd = -1;	/* a pty: one descriptor */

@@ -281,7 +281,8 @@ static int machine_console(struct machine *m, struct err *e)
 {
 	const struct console_cfg cfg = { .in_fd = m->args->console_in_fd,
 					 .out_fd = m->args->console_out_fd,
-					 .listen_fd = m->args->console_listen_fd };
+					 .listen_fd = m->args->console_listen_fd,
+					 .lossy = m->cfg->console == CONSOLE_PTY };
 	int r = console_init(&m->console, m->loop, &cfg, e);
 
 	if (r)

@@ -30,6 +30,7 @@ struct machine_args {
 	int kernel_fd, initrd_fd[CONFIG_INITRDS_MAX];
 	int ssh_key_fd, user_data_fd, seed_fd;
 	int console_in_fd, console_out_fd, console_listen_fd;
+	int console_pty_fd;	/* the user's end of the pty, held so that it never hangs up */
 	int qmp_listen_fd;
 	struct rundir rundir;
 	uint64_t started_ns;	/* CLOCK_MONOTONIC at exec of the launcher */
