@@ -62,6 +62,8 @@ void irq_init(void)
 					.type = GATE_INTERRUPT,
 					.offset_mid = (uint16_t)(at >> 16) };
 	}
+	out8(0x21, 0xff);	/* where there are legacy interrupt controllers: not from them */
+	out8(0xa1, 0xff);
 }
 
 void ring0(void (*fn)(uint64_t), uint64_t arg)

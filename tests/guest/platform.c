@@ -55,6 +55,7 @@ static const char *word_memory(const char *arg)
 			continue;
 		total += r->size;
 		map_gib(r->gpa >> 30);
+		map_gib((r->gpa + r->size / 2) >> 30);
 		map_gib((r->gpa + r->size - 1) >> 30);
 		if (!touch(r->gpa + r->size - PAGE_4K) || (r->gpa >= 0x10000 && !touch(r->gpa + r->size / 2)))
 			return why("range %u is not RAM", i);

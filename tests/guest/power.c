@@ -7,6 +7,7 @@
 #define PORT_PVPANIC 0x505
 #define SLEEP_ENABLE_REDUCED 0x20
 #define SLEEP_ENABLE_PM1 0x2000
+#define NO_MEMORY UINT64_C(0xd0000000)	/* in the PCI hole; no BAR is there */
 
 static void stand_still(uint64_t arg)
 {
@@ -79,6 +80,16 @@ static const char *word_panic(const char *arg)
 	return "still here";
 }
 WORD("panic", word_panic);
+
+/* crash - run code where there is only I/O: KVM cannot, and says so. */
+static const char *word_crash(const char *arg)
+{
+	(void)arg;
+	say("CRASHING\n");
+	((void (*)(void))NO_MEMORY)();
+	return "still here";
+}
+WORD("crash", word_crash);
 
 /* stuck=halt|spin - a guest that neither listens nor ends. */
 static const char *word_stuck(const char *arg)

@@ -24,6 +24,7 @@ test_reset() {
         [[ ! -s err.txt ]] || bad "reset=$how: $(cat err.txt)"
     done
     ends 0 30 "thirty resets" "boots=0 last-boot=0:30 reset=acpi" -c 2
+    ends 0 3 "resets with four processors running" "boots=0 smp=4 smp-run last-boot=0:3 reset=acpi" -c 4
     ends 0 1 "power-off" "boots=0"
 }
 
@@ -32,6 +33,8 @@ test_panic() {
     [[ $(wc -l <err.txt) == 1 ]] || bad "panic: stderr: $(cat err.txt)"
     ends 0 2 "panic --on-crash reset" "boots=0 last-boot=0:2 panic" --on-crash reset
     ends 3 1 "panic --on-crash exit" "boots=0 panic" --on-crash exit
+    ends 3 1 "KVM internal error" "boots=0 crash"
+    grep -q "KVM internal error" err.txt || bad "KVM internal error: stderr: $(cat err.txt)"
     vm_bg "panic" --on-crash pause
     wait_for "$name.err" panicked
     sleep 0.2
