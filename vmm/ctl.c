@@ -127,9 +127,11 @@ static json_t *ctl_qmp_line(struct ctl_qmp *q)
 /* Send a request, skip events, give the reply. */
 static json_t *ctl_qmp_ask(struct ctl_qmp *q, const char *request)
 {
+	CLEANUP_FREE char *line = NULL;
 	json_t *j;
 
-	if (fd_write_full(q->fd, request, strlen(request)) || fd_write_full(q->fd, "\n", 1))
+	/* In one piece: "quit" is carried out, and the socket closed, at its last brace. */
+	if (asprintf(&line, "%s\n", request) < 0 || fd_write_full(q->fd, line, strlen(line)))
 		return NULL;
 	while ((j = ctl_qmp_line(q)) && json_object_get(j, "event"))
 		json_decref(j);

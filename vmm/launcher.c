@@ -245,7 +245,6 @@ static int launcher_serve(struct launcher *l, struct err *e)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGCHLD);
-	signal(SIGPIPE, SIG_IGN);	/* the guest goes on without a reader of its console */
 	r = loop_signals(l->loop, &set, launcher_on_signal, l);
 	if (!r)
 		r = loop_add(l->loop, &l->link_src, l->link_fd, EPOLLIN, launcher_on_link, l);

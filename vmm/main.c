@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* vmm: the table of subcommands. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -69,6 +70,7 @@ int main(int argc, char **argv)
 	struct timespec now;
 
 	fill_standard_fds();
+	signal(SIGPIPE, SIG_IGN);	/* a reader of ours that is gone is an error like another */
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	started_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	log_init("vmm", LOG_WARN);
