@@ -20,6 +20,8 @@
 
 #define INFO_MAX KIB(64)
 #define NAME_TRIES 10000
+#define CLAIM_RETRY_MS 50
+#define CLAIM_RETRIES 20
 
 static const char *const rundir_files[] = { "info", "log", "qmp.sock", "console.sock", "lock" };
 
@@ -114,6 +116,19 @@ static int rundir_claim_name(struct rundir *d, const char *name)
 	return r;
 }
 
+/* A killed VM holds its lock until the kernel has taken its memory apart. */
+static int rundir_claim_patiently(struct rundir *d, const char *name)
+{
+	const struct timespec pause = { .tv_nsec = CLAIM_RETRY_MS * 1000000L };
+	int r = rundir_claim_name(d, name);
+
+	for (int i = 0; r == -EEXIST && i < CLAIM_RETRIES; i++) {
+		nanosleep(&pause, NULL);
+		r = rundir_claim_name(d, name);
+	}
+	return r;
+}
+
 int rundir_claim(struct rundir *d, const char *wanted, const char *fallback, struct err *e)
 {
 	char name[80], base[RUNDIR_PATH_MAX];
@@ -124,7 +139,7 @@ int rundir_claim(struct rundir *d, const char *wanted, const char *fallback, str
 	if (r)
 		return r;
 	if (wanted) {
-		r = rundir_claim_name(d, wanted);
+		r = rundir_claim_patiently(d, wanted);
 		if (r == -EEXIST)
 			err_set(e, r, "a VM named '%s' is running already", wanted);
 	} else {
