@@ -124,6 +124,9 @@ int blk_own_read(struct blk *b, uint64_t off, uint64_t len, struct iov_cursor *c
 int blk_own_write(struct blk *b, uint64_t off, uint64_t len, struct iov_cursor *c);
 int blk_own_zero(struct blk *b, uint64_t off, uint64_t len, bool unmap);
 int blk_own_discard(struct blk *b, uint64_t off, uint64_t len);
+/* Link what was committed. Loads and drops no table, lowers no counter: safe in mid-change. */
+int blk_own_link(struct blk *b);
+/* The same, then let go of what that has dropped, which loads refcount blocks. */
 int blk_own_publish(struct blk *b);
 int blk_own_flush(struct blk *b);
 bool blk_own_tidy(struct blk *b);

@@ -286,7 +286,7 @@ static uint64_t rb_find(const struct qcow2 *q, const struct qtable *t, uint64_t 
 
 int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *cluster, uint64_t *got, bool *virgin)
 {
-	uint64_t start = q->cursor, c = start, n;
+	uint64_t c = q->cursor, n;
 	struct qtable *t = NULL;
 
 	if (q->failed)
@@ -306,8 +306,7 @@ int qcow2_alloc(struct qcow2 *q, uint64_t want, uint64_t *cluster, uint64_t *got
 		rb_store(q, t, c + i, 1);
 	*virgin = c >= q->virgin;
 	grow_file(q, c + n);
-	if (q->cursor == start) /* nothing was freed meanwhile */
-		q->cursor = c + n;
+	q->cursor = c + n; /* nothing was freed meanwhile: rb_need() lowers no counter */
 	*cluster = c;
 	*got = n;
 	return 0;

@@ -116,6 +116,10 @@ static void wait_for_epochs(struct blk *b, size_t need)
 /*
  * Room for @need bytes: evict clean tables, publish where all are dirty. Overshoots only by
  * what is pinned (a table a reservation) or while publishing, which must not recurse.
+ *
+ * Nothing is loaded from here: the caller has found that its table is not in memory, and
+ * that must still be true when it inserts what it reads. Letting dropped clusters go loads
+ * refcount blocks, so it is left to a publish that has no table on its way in.
  */
 static int make_room(struct qcow2 *q, size_t need)
 {
@@ -133,7 +137,7 @@ static int make_room(struct qcow2 *q, size_t need)
 		}
 		if (!top || top->publishing || !atomic_load(&b->meta_dirty))
 			break;
-		int r = blk_own_publish(b);
+		int r = blk_own_link(b);
 
 		if (r)
 			return r;
@@ -171,6 +175,8 @@ void qtable_insert(struct qtable *t)
 	struct blk *b = q->img->blk;
 
 	atomic_fetch_add(&b->tables.bytes, t->bytes);
+	/* Two copies of one table would write over each other's changes. */
+	assert(t->is_l2 ? !atomic_load(&q->l2[t->index]) : !q->rb[t->index]);
 	ring_add(&b->tables, t);
 	if (t->is_l2)
 		atomic_store_explicit(&q->l2[t->index], t, memory_order_release);

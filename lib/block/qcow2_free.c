@@ -96,7 +96,7 @@ bool qcow2_free_ready(struct qcow2 *q)
 	bool was = q->publishing;
 	size_t i = 0;
 
-	q->publishing = true; /* no publish from within, it would come back here */
+	q->publishing = true; /* no flush for every block that is loaded: one comes later */
 	for (; i < q->nfrees && q->frees[i].published && epoch_passed(&b->epoch, q->frees[i].tag) &&
 	       (!i || atomic_load(&b->tables.bytes) <= b->tables.budget);
 	     i++) {

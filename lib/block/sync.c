@@ -188,7 +188,7 @@ int blk_own_discard(struct blk *b, uint64_t off, uint64_t len)
 	return r == -ENOTSUP || r == -EOPNOTSUPP || r == -ENODEV || r == -EINVAL ? 0 : r;
 }
 
-int blk_own_publish(struct blk *b)
+int blk_own_link(struct blk *b)
 {
 	struct blk_image *img = blk_top(b);
 	int r;
@@ -201,10 +201,19 @@ int blk_own_publish(struct blk *b)
 	if (!r) {
 		atomic_store(&b->meta_dirty, false);
 		atomic_fetch_add(&b->publishes, 1);
-		(void)blk_own_tidy(b); /* lowers refcounts, which makes it dirty again */
 	}
 	if (r == -EUCLEAN)
 		blk_own_corrupt(b, 0);
+	return r;
+}
+
+int blk_own_publish(struct blk *b)
+{
+	bool dirty = atomic_load(&b->meta_dirty);
+	int r = blk_own_link(b);
+
+	if (!r && dirty && !b->readonly)
+		(void)blk_own_tidy(b); /* lowers refcounts, which makes it dirty again */
 	return r;
 }
 

@@ -237,6 +237,66 @@ static void tables_stay_within_their_budget(void **state)
 	assert_int_equal(blk_close(b), 0);
 }
 
+static void expect_sound(struct blk *b)
+{
+	struct blk_check chk;
+	struct err e = { 0 };
+
+	assert_int_equal(blk_check(b, &chk, &e), 0);
+	if (e.code)
+		fail_msg("%s", e.msg);
+	assert_int_equal(chk.corruptions + chk.leaks + chk.copied_errors, 0);
+}
+
+/*
+ * The block that counts the dropped clusters is read to find a free one. There is no room for
+ * it beside the two tables in memory, and both are dirty: a publish comes first.
+ */
+static void a_publish_to_make_room_leaves_the_refcounts_right(void **state)
+{
+	int fd = qcow2_fd(KIB(512), 9, NULL, 0);
+	struct blk *b = must_open(dup(fd), BLK_FORMAT_QCOW2, false);
+
+	put(b, 0, KIB(64), 1);
+	assert_int_equal(blk_close(b), 0);
+	b = must_open(fd, BLK_FORMAT_QCOW2, false);
+	assert_int_equal(blk_pdiscard(b, KIB(16), KIB(32)), 0);
+	b->tables.budget = (sizeof(struct qtable) + 512) * 5 / 2;
+	put(b, KIB(64), 512, 2);
+	expect_sound(b);
+	put(b, KIB(96), KIB(32), 3);
+	expect_bytes(b, 0, KIB(16), 1);
+	expect_bytes(b, KIB(16), KIB(32), 0);
+	expect_bytes(b, KIB(48), KIB(16), 1);
+	expect_bytes(b, KIB(64), 512, 2);
+	expect_bytes(b, KIB(96), KIB(32), 3);
+	expect_sound(b);
+	assert_int_equal(blk_close(b), 0);
+}
+
+/* Writes and discards with room for a few tables, so that every publish happens in mid-change. */
+static void refcounts_hold_with_hardly_any_room_for_tables(void **state)
+{
+	unsigned seed = 5, model[256] = { 0 }; /* by 8 KiB of the disk */
+	struct blk *b = must_open(qcow2_fd(MIB(2), 9, NULL, 0), BLK_FORMAT_QCOW2, false);
+
+	for (unsigned i = 0; i < 4000; i++) {
+		unsigned at = (unsigned)rand_r(&seed) % ARRAY_SIZE(model);
+
+		b->tables.budget = 700 * (1 + (uint64_t)rand_r(&seed) % 12);
+		model[at] = rand_r(&seed) % 3 ? 1 + i % 255 : 0;
+		if (model[at])
+			put(b, at * KIB(8), KIB(8), (int)model[at]);
+		else
+			assert_int_equal(blk_pdiscard(b, at * KIB(8), KIB(8)), 0);
+		if (i % 500 == 499)
+			expect_sound(b);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(model); i++)
+		expect_bytes(b, i * KIB(8), KIB(8), (int)model[i]);
+	assert_int_equal(blk_close(b), 0);
+}
+
 /* ---- a file that fails ------------------------------------------------------------------- */
 
 struct failing {
@@ -370,6 +430,8 @@ int main(void)
 		cmocka_unit_test(small_clusters_make_the_refcount_table_grow),
 		cmocka_unit_test(dropped_clusters_are_used_again),
 		cmocka_unit_test(tables_stay_within_their_budget),
+		cmocka_unit_test(a_publish_to_make_room_leaves_the_refcounts_right),
+		cmocka_unit_test(refcounts_hold_with_hardly_any_room_for_tables),
 		cmocka_unit_test(a_full_disk_is_an_error_and_no_more),
 		cmocka_unit_test(after_a_failed_flush_nothing_more_is_linked),
 		cmocka_unit_test(refcounts_of_every_width_keep_their_neighbours),
