@@ -2,9 +2,8 @@
 /*
  * Address decoding. The table is sorted and immutable; a change builds a new one and
  * publishes it. Old tables are chained and freed at the end: changes are rare (a guest
- * moving BARs), and a reader may be in the middle of one. A guest that moves BARs
- * forever is bounded by reusing the oldest retired tables after BUS_RETIRED_MAX changes,
- * which no access can outlive: an access is over in microseconds.
+ * moving BARs), and a reader may be in the middle of one, for as long as the host likes to
+ * suspend its thread. A guest that moves BARs for ever is refused at BUS_RETIRED_MAX.
  */
 #include "bus.h"
 
@@ -66,19 +65,10 @@ void bus_fini(struct bus *b)
 static void bus_publish(struct bus *b, struct bus_table *t)
 {
 	struct bus_table *old = atomic_exchange_explicit(&b->table, t, memory_order_acq_rel);
-	struct bus_table **tail = &old->next;
-	size_t kept = 0;
 
 	old->next = b->retired;
 	b->retired = old;
-	while (*tail && kept++ < BUS_RETIRED_MAX)
-		tail = &(*tail)->next;
-	while (*tail) {
-		struct bus_table *dead = *tail;
-
-		*tail = dead->next;
-		free(dead);
-	}
+	b->n_retired++;
 }
 
 static int bus_insert(struct bus *b, const struct bus_range *add)
@@ -87,6 +77,8 @@ static int bus_insert(struct bus *b, const struct bus_range *add)
 	struct bus_table *t;
 	size_t at = 0;
 
+	if (b->n_retired >= BUS_RETIRED_MAX)
+		return -ENOSPC;
 	while (at < old->n && old->range[at].base < add->base)
 		at++;
 	if (at < old->n && old->range[at].base - add->base < add->size)

@@ -25,13 +25,15 @@ struct bus_table;
 struct bus {
 	_Atomic(struct bus_table *) table;
 	struct bus_table *retired;
+	size_t n_retired;
 	pthread_mutex_t lock;
 	_Atomic uint64_t unclaimed;	/* accesses nobody answered */
 };
 
 int bus_init(struct bus *b);
 void bus_fini(struct bus *b);
-/** bus_add - claim [@base, @base+@size); -EEXIST on overlap, -ERANGE, -ENOMEM. Any thread. */
+/** bus_add - claim [@base, @base+@size); -EEXIST on overlap, -ERANGE, -ENOMEM, -ENOSPC
+ *  after thousands of changes. Any thread. */
 int bus_add(struct bus *b, uint64_t base, uint64_t size, const struct bus_ops *ops, void *dev);
 /** bus_del - release the range that starts at @base and belongs to @dev. */
 void bus_del(struct bus *b, uint64_t base, const void *dev);

@@ -106,6 +106,8 @@ static void console_rearm(struct console *c)
 		loop_mod(&c->out, left ? EPOLLOUT : 0);
 	else if (left)
 		in |= EPOLLOUT;	/* one descriptor for both ways */
+	if (c->cfg.listen_fd >= 0)
+		in |= EPOLLHUP;	/* a client that leaves is let go even while there is no room */
 	if (c->in.active)
 		loop_mod(&c->in, in);
 	if (c->hvc.active)
@@ -309,13 +311,14 @@ void console_attach(struct console *c, struct serial *s)
 	console_offer_input(c);
 }
 
-void console_drain(struct console *c, unsigned ms)
+bool console_drain(struct console *c, unsigned ms)
 {
 	struct pollfd p = { .fd = c->out_fd, .events = POLLOUT };
 
 	while (c->out_fd >= 0 && console_write_out(c) && c->tail < c->head)
 		if (poll(&p, 1, (int)ms) <= 0)
-			return;
+			return false;
+	return true;
 }
 
 void console_fini(struct console *c)

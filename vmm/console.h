@@ -49,8 +49,12 @@ int console_init(struct console *c, struct loop *loop, const struct console_cfg 
 void console_attach(struct console *c, struct serial *s);
 /** console_sink - what the UART is to be given. */
 struct serial_sink console_sink(struct console *c);
-/** console_drain - wait up to @ms for the reader to take what is queued. */
-void console_drain(struct console *c, unsigned ms);
+/**
+ * console_drain - let the reader take what is queued, at the VM's end
+ *
+ * Return: false if something was left after @ms without progress.
+ */
+bool console_drain(struct console *c, unsigned ms);
 void console_fini(struct console *c);
 
 #endif

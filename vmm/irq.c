@@ -86,20 +86,29 @@ int irq_msi_init(struct irq *q, struct irq_msi *m)
 	return 0;
 }
 
-/* Caller holds the lock. */
+/* Caller holds the lock. What the backend refused is not remembered as set. */
 static int irq_route_set(struct irq *q, unsigned gsi, uint64_t addr, uint32_t data)
 {
-	struct irq_route new = { .gsi = gsi, .addr = addr, .data = data };
-	size_t i = 0;
+	struct irq_route new = { .gsi = gsi, .addr = addr, .data = data }, old = { 0 };
+	size_t i = 0, n = q->n_routes;
+	int r;
 
-	while (i < q->n_routes && q->routes[i].gsi != gsi)
+	while (i < n && q->routes[i].gsi != gsi)
 		i++;
-	if (i == q->n_routes)
+	if (i < n) {
+		old = q->routes[i];
+		if (old.addr == addr && old.data == data)
+			return 0;
+	} else {
 		q->n_routes++;	/* one route a GSI, so IRQ_MSI_MAX suffice */
-	else if (q->routes[i].addr == addr && q->routes[i].data == data)
-		return 0;
+	}
 	q->routes[i] = new;
-	return q->backend->set_routes(q->ctx, q->routes, q->n_routes);
+	r = q->backend->set_routes(q->ctx, q->routes, q->n_routes);
+	if (r) {
+		q->routes[i] = old;
+		q->n_routes = n;
+	}
+	return r;
 }
 
 /* Caller holds the lock. */

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -47,10 +46,10 @@ static void launcher_machine_side(struct launcher *l)
 	fd_close(&l->link_fd);
 	fd_close(&l->console_in);
 	fd_close(&l->console_out);
+	/* In the foreground the end of the link tells that the launcher is gone: then the machine
+	 * writes its disks back and leaves, which a signal on its death would not let it. */
 	if (l->cfg.detach)
 		launcher_leave_terminal();
-	else
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
 /* The machine writes it, not the launcher: it may end, and remove all, at any time after. */
@@ -92,6 +91,7 @@ static int launcher_exit_status(struct launcher *l, int wstatus)
 	if (WIFEXITED(wstatus))
 		return WEXITSTATUS(wstatus);
 	/* It could not clean up after itself. */
+	machine_unlink_console(&l->args);
 	rundir_remove(&l->args.rundir);
 	if (!l->killed)
 		log_error(NULL, "%s: the machine process was ended by signal %d (%s)", l->cfg.name,
@@ -300,8 +300,10 @@ static int launcher_error(struct launcher *l, int status, const struct err *e)
 {
 	terminal_restore();
 	log_error(NULL, "%s", e->msg);
-	if (l->machine <= 0 && l->args.rundir.dir_fd >= 0)
+	if (l->machine <= 0) {
+		machine_unlink_console(&l->args);
 		rundir_remove(&l->args.rundir);
+	}
 	return status;
 }
 

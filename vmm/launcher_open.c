@@ -75,6 +75,9 @@ int launcher_open_disk(struct launcher *l, unsigned i, bool lock, struct err *e)
 		return err_set(e, -EINVAL, "%s: is %s, not a disk image", d->path,
 			       S_ISDIR(st->st_mode) ? "a directory" : "a special file");
 	fd_set_nonblock(fd, false);
+	for (unsigned j = 0; j < i; j++)
+		if (l->disk_stat[j].st_dev == st->st_dev && l->disk_stat[j].st_ino == st->st_ino)
+			return err_set(e, -EBUSY, "%s: given twice on this command line", d->path);
 	return lock ? launcher_lock(st, fd, write, d->path, e) : 0;
 }
 
@@ -120,7 +123,8 @@ static int launcher_open_file(const char *path, int *fd, struct err *e)
 {
 	if (!path)
 		return 0;
-	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	/* A FIFO without a writer must not stop us here. */
+	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	return *fd < 0 ? err_errno(e, "%s", path) : 0;
 }
 
@@ -174,19 +178,46 @@ static int launcher_pty(struct launcher *l, struct err *e)
 	return 0;
 }
 
+/* A socket that nobody listens on is a killed VM's. */
+static void launcher_unlink_stale(const struct sockaddr_un *sa)
+{
+	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 &&
+	    errno == ECONNREFUSED)
+		unlink(sa->sun_path);
+}
+
+static int launcher_open_parent(const char *path, int *out, struct err *e)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[sizeof(((struct sockaddr_un *)0)->sun_path)];
+
+	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+	*out = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return *out < 0 ? err_errno(e, "%s", dir) : 0;
+}
+
 static int launcher_console_listen(struct launcher *l, const char *path, struct err *e)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	CLEANUP_FD int dir = -1;
+	int r;
 
 	if (fd < 0)
 		return err_errno(e, "socket");
 	if (strlen(path) >= sizeof(sa.sun_path))
 		return err_set(e, -ENAMETOOLONG, "--console unix=%s: path too long", path);
 	strcpy(sa.sun_path, path);
+	r = launcher_open_parent(path, &dir, e);
+	if (r)
+		return r;
+	launcher_unlink_stale(&sa);
 	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 4) < 0)
 		return err_errno(e, "--console unix=%s", path);
 	l->args.console_listen_fd = fd_steal(&fd);
+	l->args.console_dir_fd = fd_steal(&dir);
 	return 0;
 }
 

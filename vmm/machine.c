@@ -33,6 +33,7 @@
 
 #define STOP_TIMEOUT_MS 30000
 #define CONSOLE_DRAIN_MS 1000
+#define STDIO_DRAIN_MS 60000	/* without any progress */
 
 /* What ends one run of the loop. */
 enum machine_turn { TURN_EXIT, TURN_RESET };
@@ -75,14 +76,19 @@ static void machine_on_vm_event(void *ctx, enum vm_event ev, const char *text)
 		return;	/* saturated: pending anyway */
 }
 
+/* The first word counts: a reset in the same turn of the loop does not call it back. */
 static void machine_end(struct machine *m, int status)
 {
-	m->exit_status = status;
+	if (!m->ending)
+		m->exit_status = status;
+	m->ending = true;
 	loop_stop(m->loop, TURN_EXIT);
 }
 
 static void machine_reset(struct machine *m, bool by_guest)
 {
+	if (m->ending)
+		return;
 	qmp_event(m->qmp, "RESET",
 		  json_pack("{s:b,s:s}", "guest", by_guest, "reason",
 			    by_guest ? "guest-reset" : "host-qmp-system-reset"));
@@ -157,7 +163,9 @@ static void machine_power_button(void *ctx)
 static void machine_stop(struct machine *m)
 {
 	machine_power_button(m);
-	loop_timer_arm(&m->stop_timer, STOP_TIMEOUT_MS);
+	if (!m->stopping)
+		loop_timer_arm(&m->stop_timer, STOP_TIMEOUT_MS);
+	m->stopping = true;
 }
 
 static void machine_kill(void *ctx)
@@ -398,6 +406,16 @@ static void machine_announce(struct machine *m)
 	m->announced = true;
 }
 
+/* What the launcher ordered while its answer about the kernel was awaited. */
+static void machine_obey(struct machine *m)
+{
+	if (m->order == LINK_KILL)
+		machine_kill(m);
+	else if (m->order == LINK_STOP)
+		machine_stop(m);
+	m->order = 0;
+}
+
 static int machine_boot(struct machine *m, struct err *e)
 {
 	struct boot_plan p = { 0 };
@@ -415,6 +433,7 @@ static int machine_boot(struct machine *m, struct err *e)
 	machine_note(m, "guest entered");
 	if (!m->announced)
 		machine_announce(m);
+	machine_obey(m);
 	return 0;
 }
 
@@ -430,18 +449,26 @@ static int machine_live(struct machine *m)
 		}
 		turn = loop_run(m->loop);
 		machine_end_guest(m);
-	} while (turn == TURN_RESET);
+	} while (turn == TURN_RESET && !m->ending);
 	return m->exit_status;
 }
 
 /* ---- the end -------------------------------------------------------------------------------------- */
+
+/* A pager or a slow terminal gets time to read the last words, unless the user ended the VM. */
+static unsigned machine_patience(const struct machine *m, int status)
+{
+	return m->cfg->console == CONSOLE_STDIO && status != MACHINE_EXIT_KILLED ? STDIO_DRAIN_MS :
+										   CONSOLE_DRAIN_MS;
+}
 
 static int machine_teardown(struct machine *m, int status)
 {
 	int bad = machine_close_disks(m);
 
 	if (m->console.ring) {
-		console_drain(&m->console, CONSOLE_DRAIN_MS);
+		if (!console_drain(&m->console, machine_patience(m, status)))
+			log_warn(&m->parts.log, "the end of the console's output was not read");
 		console_fini(&m->console);
 	}
 	kernel_fetch_fini(&m->fetch);
@@ -449,6 +476,7 @@ static int machine_teardown(struct machine *m, int status)
 	loop_timer_del(&m->stop_timer);
 	fd_close(&m->event_fd);
 	loop_free(m->loop);
+	machine_unlink_console(m->args);
 	rundir_remove(&m->args->rundir);
 	return status ? status : bad;
 }

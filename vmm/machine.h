@@ -30,12 +30,15 @@ struct machine_args {
 	int kernel_fd, initrd_fd[CONFIG_INITRDS_MAX];
 	int ssh_key_fd, user_data_fd, seed_fd;
 	int console_in_fd, console_out_fd, console_listen_fd;
+	int console_dir_fd;	/* of the directory that --console unix=PATH lies in */
 	int console_pty_fd;	/* the user's end of the pty, held so that it never hangs up */
 	int qmp_listen_fd;
 	struct rundir rundir;
 	uint64_t started_ns;	/* CLOCK_MONOTONIC at exec of the launcher */
 };
 
+/** machine_unlink_console - remove the socket of --console unix=PATH. Whoever ends last. */
+void machine_unlink_console(const struct machine_args *a);
 /** machine_run - the whole life of the machine process; returns its exit status. */
 int machine_run(struct machine_args *a);
 /** machine_boot_entries - `vmm boot-entries`: list what @a's first disk boots, and leave. */

@@ -23,6 +23,8 @@ struct machine {
 	bool vm_exists;
 	bool announced;		/* LINK_RUNNING was sent */
 	int exit_status;
+	bool ending;		/* @exit_status is settled */
+	bool stopping;		/* the power button was pressed for the user, the timer runs */
 	struct kernel_fetch fetch;
 	uint32_t order;		/* the launcher's, while the kernel was fetched: LINK_STOP, LINK_KILL */
 	const char *paused_why;	/* RunState while paused; NULL: running */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "boot/seed.h"
 #include "hv/fd.h"
@@ -130,6 +131,14 @@ int machine_nets(struct machine *m, struct err *e)
 		m->parts.n_nets++;
 	}
 	return 0;
+}
+
+void machine_unlink_console(const struct machine_args *a)
+{
+	const char *slash = a->console_dir_fd >= 0 ? strrchr(a->cfg->console_path, '/') : NULL;
+
+	if (a->console_dir_fd >= 0)
+		unlinkat(a->console_dir_fd, slash ? slash + 1 : a->cfg->console_path, 0);
 }
 
 int machine_close_disks(struct machine *m)

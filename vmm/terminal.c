@@ -95,7 +95,9 @@ static void pump_on_from(void *ctx, uint32_t events)
 	struct pump *p = ctx;
 
 	(void)events;
-	if (!p->len && pump_fill(p) && p->to_ready)
+	if (!p->len)
+		pump_fill(p);
+	while (p->len && p->to_ready)	/* a file may take less than all at once */
 		pump_empty(p);
 	if (!p->ended)
 		pump_arm(p);

@@ -25,6 +25,7 @@ struct loop_source {
 	struct loop *loop;
 	int fd;
 	bool active;
+	bool watched;	/* the kernel knows of it: some event is asked for */
 	loop_fd_fn fn;
 	void *ctx;
 };
@@ -41,7 +42,7 @@ void loop_free(struct loop *l);
 /** loop_add - watch @fd (borrowed) for EPOLLIN, EPOLLOUT…; 0 or -errno. */
 int loop_add(struct loop *l, struct loop_source *s, int fd, uint32_t events, loop_fd_fn fn,
 	     void *ctx);
-/** loop_mod - change the events watched; 0 or -errno. */
+/** loop_mod - change the events watched; 0 means none at all, hang-ups included. 0 or -errno. */
 int loop_mod(struct loop_source *s, uint32_t events);
 /** loop_del - stop watching; pending events of this turn are dropped. Idempotent. */
 void loop_del(struct loop_source *s);

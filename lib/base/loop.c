@@ -82,22 +82,30 @@ int loop_add(struct loop *l, struct loop_source *s, int fd, uint32_t events, loo
 
 	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0)
 		return -errno;
-	*s = (struct loop_source){ .loop = l, .fd = fd, .active = true, .fn = fn, .ctx = ctx };
-	return 0;
+	*s = (struct loop_source){ .loop = l, .fd = fd, .active = true, .watched = true, .fn = fn,
+				   .ctx = ctx };
+	return events ? 0 : loop_mod(s, 0);
 }
 
 int loop_mod(struct loop_source *s, uint32_t events)
 {
 	struct epoll_event ev = { .events = events, .data.ptr = s };
+	int op = !events ? EPOLL_CTL_DEL : s->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
 
-	return epoll_ctl(s->loop->epoll_fd, EPOLL_CTL_MOD, s->fd, &ev) < 0 ? -errno : 0;
+	if (!events && !s->watched)
+		return 0;
+	/* An empty mask would still report a hang-up, again and again. */
+	if (epoll_ctl(s->loop->epoll_fd, op, s->fd, &ev) < 0)
+		return -errno;
+	s->watched = events != 0;
+	return 0;
 }
 
 void loop_del(struct loop_source *s)
 {
 	if (!s->active)
 		return;
-	epoll_ctl(s->loop->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
+	loop_mod(s, 0);
 	s->active = false;
 	for (int i = 0; i < s->loop->batch_len; i++)
 		if (s->loop->batch[i].data.ptr == s)

@@ -3,7 +3,7 @@
 # guest's output is not echoed back as its input.
 set -u
 vmm=${HV_BUILD:?}/bin/vmm
-guest=${HV_GUEST:-build/guest/guest.elf}
+guest=$HV_BUILD/../guest/guest.elf
 skip() { echo "skip: $*"; exit 77; }
 [[ -w /dev/kvm ]] || skip "/dev/kvm cannot be opened"
 command -v python3 >/dev/null || skip "no python3"

@@ -131,8 +131,11 @@ static uint8_t serial_msr_lines(const struct serial *d)
 static void serial_set_mcr(struct serial *d, uint8_t v)
 {
 	uint8_t old = d->msr & 0xf0, now;
+	bool reconnected = d->mcr & ~v & UART_MCR_LOOP;
 
 	d->mcr = v & 0x1f;
+	if (reconnected)
+		d->sink.rx_room(d->sink.ctx);
 	now = serial_msr_lines(d);
 	d->msr = now | (d->msr & 0xf) | (uint8_t)((old ^ now) >> 4);
 }
