@@ -16,6 +16,7 @@
 #define CONFIG_MEMORY_MIN MIB(2)	/* room for a bare guest above 1 MiB */
 #define CONFIG_MEMORY_MAX GIB(4096)
 #define CONFIG_QUEUES_MAX 64
+#define CONFIG_SERIAL_MAX 20	/* VIRTIO 1.2, 5.2.6: GET_ID */
 
 #define MAC_TEXT_LEN 17	/* 52:54:00:12:34:56 */
 
@@ -57,7 +58,12 @@ static int config_disk_keys(struct config_disk *d, char *keys, struct err *e)
 		{ 0 },
 	};
 
-	return keys ? opts_list(table, keys, d->path, e) : 0;
+	int r = keys ? opts_list(table, keys, d->path, e) : 0;
+
+	if (!r && d->serial && strlen(d->serial) > CONFIG_SERIAL_MAX)
+		return err_set(e, -EINVAL, "%s: serial=%s: at most %d characters", d->path, d->serial,
+			       CONFIG_SERIAL_MAX);
+	return r;
 }
 
 static struct config_disk *config_disk_new(struct config *c, const char *value, struct err *e)
