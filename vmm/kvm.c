@@ -115,11 +115,13 @@ int kvm_create_vm(struct kvm *k, struct err *e)
 		log_debug(NULL, "KVM_SET_IDENTITY_MAP_ADDR refused");
 	if (ioctl(k->vm_fd, KVM_SET_TSS_ADDR, (unsigned long)LAYOUT_KVM_TSS) < 0)
 		log_debug(NULL, "KVM_SET_TSS_ADDR refused");
-	if (ioctl(k->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0) {
-		err_errno(e, "/dev/kvm: KVM_CREATE_IRQCHIP");
-		kvm_destroy_vm(k);
-		return e ? e->code : -EIO;
-	}
+	return 0;
+}
+
+int kvm_create_irqchip(struct kvm *k, struct err *e)
+{
+	if (ioctl(k->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+		return err_errno(e, "/dev/kvm: KVM_CREATE_IRQCHIP");
 	kvm_enable_x2apic_ids(k);
 	return 0;
 }

@@ -29,8 +29,15 @@ struct kvm {
 
 /** kvm_attach - check the API version and the extensions vmm needs. @sys_fd stays the caller's. */
 int kvm_attach(struct kvm *k, int sys_fd, struct err *e);
-/** kvm_create_vm - a VM with the in-kernel irqchip; nothing in it yet. Bound to this process. */
+/** kvm_create_vm - a VM with nothing in it yet. Bound to this process. */
 int kvm_create_vm(struct kvm *k, struct err *e);
+/**
+ * kvm_create_irqchip - PIC, I/O APIC and local APICs in the kernel; before the first vCPU
+ *
+ * After kvm_map_memory(): both wait for readers of the VM's tables, and a memory slot that
+ * comes second waits up to 10 ms.
+ */
+int kvm_create_irqchip(struct kvm *k, struct err *e);
 /** kvm_destroy_vm - close the VM; all vCPU descriptors are closed before. */
 void kvm_destroy_vm(struct kvm *k);
 /** kvm_map_memory - make every region of @m guest RAM. */

@@ -69,6 +69,8 @@ static int step_memory(struct vm *vm, struct err *e)
 	if (r)
 		return r;
 	r = kvm_map_memory(&vm->kvm, &vm->mem, e);
+	if (!r)
+		r = kvm_create_irqchip(&vm->kvm, e);
 	if (r)
 		gmem_fini(&vm->mem);
 	return r;
