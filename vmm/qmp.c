@@ -20,6 +20,7 @@
 struct qmp_client {
 	struct qmp *qmp;
 	struct loop_source src;
+	uint64_t serial;	/* the lower, the longer it is connected */
 	bool negotiated;
 	bool busy;	/* its requests are being worked on: it is freed when that is done */
 	bool gone;	/* lost meanwhile */
@@ -30,6 +31,7 @@ struct qmp {
 	struct loop *loop;
 	struct loop_source listener;
 	struct qmp_ops ops;
+	uint64_t serial;
 	struct qmp_client *client[QMP_CLIENTS_MAX];
 };
 
@@ -282,26 +284,50 @@ static void qmp_on_client(void *ctx, uint32_t events)
 		qmp_drop(c);
 }
 
+/* True if @a has to go rather than @b: who says nothing first, then who came first. */
+static bool qmp_goes_first(const struct qmp_client *a, const struct qmp_client *b)
+{
+	if (a->negotiated != b->negotiated)
+		return b->negotiated;
+	return a->serial < b->serial;
+}
+
+/*
+ * A slot for a new client. Idle connections must not keep the owner from ending the VM: if
+ * all slots are taken one of them goes.
+ */
+static struct qmp_client **qmp_slot(struct qmp *q)
+{
+	struct qmp_client **victim = &q->client[0];
+
+	for (size_t i = 0; i < QMP_CLIENTS_MAX; i++) {
+		if (!q->client[i])
+			return &q->client[i];
+		if (qmp_goes_first(q->client[i], *victim))
+			victim = &q->client[i];
+	}
+	qmp_drop(*victim);
+	return victim;
+}
+
 static void qmp_on_connect(void *ctx, uint32_t events)
 {
 	struct qmp *q = ctx;
 	int fd = accept4(q->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct qmp_client *c;
-	size_t i = 0;
 
 	(void)events;
 	if (fd < 0)
 		return;
-	while (i < QMP_CLIENTS_MAX && q->client[i])
-		i++;
-	c = i < QMP_CLIENTS_MAX ? calloc(1, sizeof(*c)) : NULL;
+	c = calloc(1, sizeof(*c));
 	if (!c || loop_add(q->loop, &c->src, fd, EPOLLIN, qmp_on_client, c)) {
 		free(c);
 		fd_close(&fd);
 		return;
 	}
 	c->qmp = q;
-	q->client[i] = c;
+	c->serial = q->serial++;
+	*qmp_slot(q) = c;
 	qmp_send(c, json_pack("{s:{s:o,s:[]}}", "QMP", "version", cmd_query_version(q),
 			      "capabilities"));
 }

@@ -2,8 +2,9 @@
 /*
  * qmp.h - the control socket: QEMU's machine protocol, the part that a VM's life needs.
  *
- * Main thread only. Clients are untrusted: bounded buffers, a bounded number of them, and
- * one that does not read its answers is dropped, so none can hold the guest up.
+ * Main thread only. Clients are untrusted: bounded buffers, a bounded number of them (one
+ * more, and the oldest that has not negotiated goes, else the oldest), and one that does not
+ * read its answers is dropped, so none can hold the guest up or keep the others out.
  */
 #ifndef HV_VMM_QMP_H
 #define HV_VMM_QMP_H

@@ -349,25 +349,54 @@ static void a_client_that_never_reads_is_dropped(void **state)
 	negotiate(f);
 }
 
-static void clients_past_the_limit_are_turned_away(void **state)
+static void past_the_limit_the_oldest_silent_client_goes(void **state)
 {
 	struct fixture *f = *state;
 	int more[QMP_CLIENTS_MAX];
 
-	EXPECT(f, "QMP");
+	negotiate(f);
 	for (size_t i = 0; i < ARRAY_SIZE(more); i++) {
 		more[i] = client_connect(f);
-		if (i + 1 < ARRAY_SIZE(more))
-			assert_non_null(line_from(f, more[i]));
-		else
-			assert_null(line_from(f, more[i]));
+		assert_non_null(line_from(f, more[i]));
 	}
-	fd_close(&more[0]);
+	assert_null(line_from(f, more[0]));	/* the first of those who said nothing */
 	turn(f, 20);
-	more[0] = client_connect(f);
-	assert_non_null(line_from(f, more[0]));
+	assert_int_equal(recv(more[1], f->line, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	say(f, "{\"execute\":\"query-status\"}\n");
+	EXPECT(f, "return");
 	for (size_t i = 0; i < ARRAY_SIZE(more); i++)
 		fd_close(&more[i]);
+}
+
+static void past_the_limit_the_oldest_goes_if_all_negotiated(void **state)
+{
+	struct fixture *f = *state;
+	const char *caps = "{\"execute\":\"qmp_capabilities\"}\n";
+	int more[QMP_CLIENTS_MAX];
+
+	negotiate(f);
+	for (size_t i = 0; i < ARRAY_SIZE(more); i++) {
+		more[i] = client_connect(f);
+		assert_non_null(line_from(f, more[i]));
+		assert_int_equal(send(more[i], caps, strlen(caps), MSG_NOSIGNAL), strlen(caps));
+		assert_non_null(line_from(f, more[i]));
+	}
+	assert_null(line_from(f, f->client));
+	for (size_t i = 0; i < ARRAY_SIZE(more); i++)
+		fd_close(&more[i]);
+}
+
+static void what_came_before_the_end_of_input_is_answered(void **state)
+{
+	struct fixture *f = *state;
+
+	EXPECT(f, "QMP");
+	say(f, "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-name\"}");
+	assert_int_equal(shutdown(f->client, SHUT_WR), 0);
+	EXPECT(f, "return");
+	EXPECT(f, "\"web\"");
+	assert_null(line_from(f, f->client));
 }
 
 /* The event that a command causes fails first; its answer must not touch the client again. */
@@ -398,7 +427,9 @@ int main(void)
 		T(a_request_past_64_kib_ends_the_client),
 		T(events_reach_those_who_negotiated),
 		T(a_client_that_never_reads_is_dropped),
-		T(clients_past_the_limit_are_turned_away),
+		T(past_the_limit_the_oldest_silent_client_goes),
+		T(past_the_limit_the_oldest_goes_if_all_negotiated),
+		T(what_came_before_the_end_of_input_is_answered),
 		T(a_client_lost_inside_its_own_command_is_harmless),
 	};
 
