@@ -20,8 +20,11 @@
 
 #define INFO_MAX KIB(64)
 #define NAME_TRIES 10000
-#define CLAIM_RETRY_MS 50
-#define CLAIM_RETRIES 20
+#define WANTED_RETRY_MS 50
+#define WANTED_RETRIES 20
+#define DEFAULT_RETRY_MS 20
+#define DEFAULT_RETRIES 5
+#define STALE_RETRIES 1000	/* each time somebody else removed the directory meanwhile */
 
 static const char *const rundir_files[] = { "info", "log", "qmp.sock", "console.sock", "lock" };
 
@@ -62,94 +65,125 @@ static void rundir_unlink_all(int parent_fd, int dir_fd, const char *name)
 	unlinkat(parent_fd, name, AT_REMOVEDIR);
 }
 
+static bool rundir_same(int fd, int at, const char *name)
+{
+	struct stat by_fd, by_name;
+
+	return fstat(fd, &by_fd) == 0 && fstatat(at, name, &by_name, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       by_fd.st_ino == by_name.st_ino && by_fd.st_dev == by_name.st_dev;
+}
+
 /*
- * Open RUNTIME/NAME and try its lock. Returns 1 with the lock held (*lock_fd), 0 if a
- * living VM holds it, -errno.
+ * Open RUNTIME/NAME and try its lock, @op is LOCK_SH or LOCK_EX. Returns 1 with the lock
+ * held, 0 if somebody's lock is in the way, -errno; 0 and 1 with both descriptors open.
+ * -ESTALE: between our open and our lock somebody else removed the lock or the directory.
  */
-static int rundir_try_lock(int parent_fd, const char *name, bool create, int *dir_fd, int *lock_fd)
+static int rundir_try_lock(int parent_fd, const char *name, bool create, int op, int *dir_fd,
+			   int *lock_fd)
 {
 	CLEANUP_FD int dir = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	CLEANUP_FD int lock = -1;
+	int held = 1;
 
 	if (dir < 0)
 		return -errno;
 	lock = openat(dir, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
 	if (lock < 0)
 		return -errno;
+	if (flock(lock, op | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		held = 0;
+	}
+	if (!rundir_same(lock, dir, "lock") || !rundir_same(dir, parent_fd, name))
+		return -ESTALE;
 	*dir_fd = fd_steal(&dir);
 	*lock_fd = fd_steal(&lock);
-	if (flock(*lock_fd, LOCK_EX | LOCK_NB) == 0)
-		return 1;
-	return errno == EWOULDBLOCK ? 0 : -errno;
+	return held;
 }
 
+/* The lock is taken, but by a VM that is starting, or by a visitor, for a moment. */
+static bool rundir_in_passing(const struct rundir *d)
+{
+	return faccessat(d->dir_fd, "info", F_OK, 0) < 0 || flock(d->lock_fd, LOCK_SH | LOCK_NB) == 0;
+}
+
+/* 0; -EEXIST: a VM lives there; -EAGAIN: perhaps; -ESTALE, -ENOENT: just removed. */
 static int rundir_try_name(struct rundir *d, const char *name)
 {
-	bool fresh = mkdirat(d->parent_fd, name, 0755) == 0;
-	struct stat by_fd, by_name;
 	int r;
 
-	if (!fresh && errno != EEXIST)
+	if (mkdirat(d->parent_fd, name, 0755) < 0 && errno != EEXIST)
 		return -errno;
-	r = rundir_try_lock(d->parent_fd, name, true, &d->dir_fd, &d->lock_fd);
-	/* Between our open and our lock a dying VM may have removed the directory. */
-	if (r == 1 && (fstat(d->dir_fd, &by_fd) < 0 ||
-		       fstatat(d->parent_fd, name, &by_name, AT_SYMLINK_NOFOLLOW) < 0 ||
-		       by_fd.st_ino != by_name.st_ino))
-		r = -ESTALE;
+	r = rundir_try_lock(d->parent_fd, name, true, LOCK_EX, &d->dir_fd, &d->lock_fd);
 	if (r == 1) {
 		snprintf(d->name, sizeof(d->name), "%s", name);
 		return 0;
 	}
+	if (r == 0)
+		r = rundir_in_passing(d) ? -EAGAIN : -EEXIST;
 	fd_close(&d->dir_fd);
 	fd_close(&d->lock_fd);
-	return r == 0 ? -EEXIST : r;
+	return r;
 }
 
 static int rundir_claim_name(struct rundir *d, const char *name)
 {
-	int r;
+	int r = -ESTALE;
 
-	do
+	for (int i = 0; (r == -ESTALE || r == -ENOENT) && i < STALE_RETRIES; i++)
 		r = rundir_try_name(d, name);
-	while (r == -ESTALE || r == -ENOENT);
 	return r;
+}
+
+static void rundir_pause(long ms)
+{
+	const struct timespec pause = { .tv_nsec = ms * 1000000L };
+
+	nanosleep(&pause, NULL);
 }
 
 /* A killed VM holds its lock until the kernel has taken its memory apart. */
 static int rundir_claim_patiently(struct rundir *d, const char *name)
 {
-	const struct timespec pause = { .tv_nsec = CLAIM_RETRY_MS * 1000000L };
 	int r = rundir_claim_name(d, name);
 
-	for (int i = 0; r == -EEXIST && i < CLAIM_RETRIES; i++) {
-		nanosleep(&pause, NULL);
+	for (int i = 0; (r == -EEXIST || r == -EAGAIN) && i < WANTED_RETRIES; i++) {
+		rundir_pause(WANTED_RETRY_MS);
 		r = rundir_claim_name(d, name);
+	}
+	return r == -EAGAIN ? -EEXIST : r;
+}
+
+/* The first of @fallback, @fallback-2 … that is free; a visitor does not cost us a name. */
+static int rundir_claim_default(struct rundir *d, const char *fallback)
+{
+	char name[sizeof(d->name)];
+	int r = -EEXIST, patience = DEFAULT_RETRIES;
+
+	for (int i = 1; (r == -EEXIST || r == -EAGAIN) && i < NAME_TRIES; i++) {
+		if (i == 1)
+			snprintf(name, sizeof(name), "%s", fallback);
+		else
+			snprintf(name, sizeof(name), "%s-%d", fallback, i);
+		while ((r = rundir_claim_name(d, name)) == -EAGAIN && patience-- > 0)
+			rundir_pause(DEFAULT_RETRY_MS);
 	}
 	return r;
 }
 
 int rundir_claim(struct rundir *d, const char *wanted, const char *fallback, struct err *e)
 {
-	char name[80], base[RUNDIR_PATH_MAX];
+	char base[RUNDIR_PATH_MAX];
 	int r;
 
 	*d = (struct rundir){ .dir_fd = -1, .parent_fd = -1, .lock_fd = -1 };
 	r = rundir_open_base(true, &d->parent_fd, e);
 	if (r)
 		return r;
-	if (wanted) {
-		r = rundir_claim_patiently(d, wanted);
-		if (r == -EEXIST)
-			err_set(e, r, "a VM named '%s' is running already", wanted);
-	} else {
-		snprintf(name, sizeof(name), "%s", fallback);
-		r = rundir_claim_name(d, name);
-		for (int i = 2; r == -EEXIST && i < NAME_TRIES; i++) {
-			snprintf(name, sizeof(name), "%s-%d", fallback, i);
-			r = rundir_claim_name(d, name);
-		}
-	}
+	r = wanted ? rundir_claim_patiently(d, wanted) : rundir_claim_default(d, fallback);
+	if (r == -EEXIST && wanted)
+		err_set(e, r, "a VM named '%s' is running already", wanted);
 	if (r) {
 		fd_close(&d->parent_fd);
 		return r == -EEXIST && wanted ? r : err_set(e, r, "runtime directory: %s", strerror(-r));
@@ -227,15 +261,23 @@ static void rundir_fill(struct rundir_vm *vm, const char *name, json_t *info)
 
 typedef int (*rundir_visit_fn)(void *ctx, const char *name, json_t *info);
 
+/*
+ * A living VM has the exclusive lock, so the shared one tells, and two visitors do not take
+ * each other for a VM. Only who has to remove something asks for the exclusive one.
+ */
 static int rundir_visit_one(int base_fd, const char *name, rundir_visit_fn fn, void *ctx)
 {
 	CLEANUP_FD int dir = -1;
 	CLEANUP_FD int lock = -1;
-	int r = rundir_try_lock(base_fd, name, false, &dir, &lock);
+	int r = -ESTALE;
 	json_t *info;
 
-	if (r == 1)
-		rundir_unlink_all(base_fd, dir, name);	/* nobody lives here any more */
+	for (int i = 0; r == -ESTALE && i < STALE_RETRIES; i++)
+		r = rundir_try_lock(base_fd, name, false, LOCK_SH, &dir, &lock);
+	/* Nobody lives here. The upgrade lets go first: others may have come and gone between. */
+	if (r == 1 && flock(lock, LOCK_EX | LOCK_NB) == 0 && rundir_same(lock, dir, "lock") &&
+	    rundir_same(dir, base_fd, name))
+		rundir_unlink_all(base_fd, dir, name);
 	if (r != 0)
 		return 0;
 	info = rundir_read_info(dir);

@@ -2,8 +2,9 @@
 /*
  * rundir.h - RUNTIME/NAME, the one directory a running VM has.
  *
- *   lock       held (flock) as long as launcher or machine process lives: tells the living
- *              from the left-behind, without trusting pids
+ *   lock       held (flock, exclusive) as long as launcher or machine process lives: tells
+ *              the living from the left-behind, without trusting pids; visitors ask for it
+ *              shared, and exclusively only to remove what was left behind
  *   info       JSON: pid, cpus, memory, started, disks by device and inode
  *   log        messages of a detached VM
  *   qmp.sock   control; console.sock: the console of a detached VM

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -121,6 +123,71 @@ static void what_a_killed_vm_left_behind_is_taken_over_or_removed(void **state)
 	assert_int_equal(rundir_each(count, &n, NULL), 0);
 	assert_int_equal(n, 0);
 	assert_int_equal(access(path_of("old"), F_OK), -1);
+}
+
+/* Somebody who asks for the list all the time; to be ended by its pid. */
+static pid_t visitor_start(void)
+{
+	pid_t pid = fork();
+	int n;
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		rundir_each(count, &n, NULL);
+		usleep(200);
+	}
+}
+
+static void visitors_do_not_cost_a_vm_its_name(void **state)
+{
+	struct err e = { 0 };
+	struct rundir a;
+	pid_t visitor[2];
+
+	(void)state;
+	visitor[0] = visitor_start();
+	visitor[1] = visitor_start();
+	for (int i = 0; i < 300; i++) {
+		const char *wanted = i % 2 ? "race" : NULL;
+
+		assert_int_equal(rundir_claim(&a, wanted, "race", &e), 0);
+		assert_string_equal(a.name, "race");
+		usleep(300);
+		/* What was claimed stays. */
+		assert_int_equal(access(path_of("race/lock"), F_OK), 0);
+		if (i % 3)
+			rundir_close(&a);
+		else
+			rundir_remove(&a);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(visitor); i++) {
+		kill(visitor[i], SIGKILL);
+		waitpid(visitor[i], NULL, 0);
+	}
+	rundir_each(count, &(int){ 0 }, NULL);
+}
+
+/* As a visitor or a VM that starts looks like for a moment. */
+static void a_default_name_is_waited_for_while_nothing_says_a_vm_has_it(void **state)
+{
+	struct rundir a, b;
+	struct err e = { 0 };
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(rundir_claim(&a, NULL, "wait", &e), 0);
+	pid = fork();
+	if (pid == 0) {
+		usleep(30000);
+		_exit(0);	/* the last to hold the lock */
+	}
+	rundir_close(&a);
+	assert_int_equal(rundir_claim(&b, NULL, "wait", &e), 0);
+	assert_string_equal(b.name, "wait");
+	waitpid(pid, NULL, 0);
+	rundir_remove(&b);
 }
 
 static void living_vms_are_found_with_what_they_wrote(void **state)
@@ -240,6 +307,8 @@ int main(void)
 		cmocka_unit_test(a_name_is_claimed_once_and_comes_free_again),
 		cmocka_unit_test(a_default_name_gets_a_number_when_taken),
 		cmocka_unit_test(what_a_killed_vm_left_behind_is_taken_over_or_removed),
+		cmocka_unit_test(visitors_do_not_cost_a_vm_its_name),
+		cmocka_unit_test(a_default_name_is_waited_for_while_nothing_says_a_vm_has_it),
 		cmocka_unit_test(living_vms_are_found_with_what_they_wrote),
 		cmocka_unit_test(the_holder_of_a_disk_is_known_by_its_inode),
 		cmocka_unit_test(strange_entries_and_broken_info_are_passed_over),
