@@ -26,7 +26,12 @@
 
 #define EXIT_USAGE 2
 #define STOP_TIMEOUT_DEFAULT_S 30
+/* For all of connection, greeting, negotiation and answer. */
 #define QMP_TIMEOUT_MS 10000
+#define QMP_TIMEOUT_STATE_MS 1000
+#define QMP_TIMEOUT_KILL_MS 2000
+#define END_TIMEOUT_MS 5000
+#define END_GRACE_MS 500	/* its socket is closed: it may be ending already */
 #define QMP_LINE_MAX KIB(256)
 #define ESCAPE_KEY 0x1d
 
@@ -80,12 +85,24 @@ static int ctl_fail(const struct err *e)
 
 struct ctl_qmp {
 	int fd;
+	int64_t deadline_ms;	/* of CLOCK_MONOTONIC */
+	bool late;		/* it has passed without an answer */
 	size_t len;
 	char buf[QMP_LINE_MAX];
 };
 
-static int ctl_connect(const char *name, const char *file, int *out, struct err *e)
+static int64_t ctl_now_ms(void)
 {
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* -ETIMEDOUT: nobody accepted (the queue is full) within @timeout_ms. */
+static int ctl_connect(const char *name, const char *file, int timeout_ms, int *out, struct err *e)
+{
+	struct timeval tv = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	char path[RUNDIR_PATH_MAX];
 	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -96,8 +113,11 @@ static int ctl_connect(const char *name, const char *file, int *out, struct err 
 	if (strlen(path) >= sizeof(sa.sun_path))
 		return err_set(e, -ENAMETOOLONG, "%s: path too long", path);
 	strcpy(sa.sun_path, path);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
-		return err_errno(e, "%s", path);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) < 0)
+		return err_errno(e, "socket");
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		return errno == EAGAIN ? err_set(e, -ETIMEDOUT, "%s: no answer", path) :
+					 err_errno(e, "%s", path);
 	*out = fd_steal(&fd);
 	return 0;
 }
@@ -111,7 +131,12 @@ static json_t *ctl_qmp_line(struct ctl_qmp *q)
 	ssize_t n;
 
 	while (!(nl = memchr(q->buf, '\n', q->len))) {
-		if (q->len == sizeof(q->buf) || poll(&p, 1, QMP_TIMEOUT_MS) != 1)
+		int64_t left = q->deadline_ms - ctl_now_ms();
+
+		if (q->len == sizeof(q->buf))
+			return NULL;
+		q->late = left <= 0 || poll(&p, 1, (int)left) != 1;
+		if (q->late)
 			return NULL;
 		n = read(q->fd, q->buf + q->len, sizeof(q->buf) - q->len);
 		if (n <= 0)
@@ -124,6 +149,18 @@ static json_t *ctl_qmp_line(struct ctl_qmp *q)
 	return j;
 }
 
+static int ctl_qmp_send(int fd, const char *text, size_t len)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = send(fd, text + done, len - done, MSG_NOSIGNAL);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
 /* Send a request, skip events, give the reply. */
 static json_t *ctl_qmp_ask(struct ctl_qmp *q, const char *request)
 {
@@ -131,37 +168,11 @@ static json_t *ctl_qmp_ask(struct ctl_qmp *q, const char *request)
 	json_t *j;
 
 	/* In one piece: "quit" is carried out, and the socket closed, at its last brace. */
-	if (asprintf(&line, "%s\n", request) < 0 || fd_write_full(q->fd, line, strlen(line)))
+	if (asprintf(&line, "%s\n", request) < 0 || ctl_qmp_send(q->fd, line, strlen(line)))
 		return NULL;
 	while ((j = ctl_qmp_line(q)) && json_object_get(j, "event"))
 		json_decref(j);
 	return j;
-}
-
-static int ctl_qmp_open(const char *name, struct ctl_qmp **out, struct err *e)
-{
-	struct ctl_qmp *q = calloc(1, sizeof(*q));
-	json_t *j;
-	int r;
-
-	if (!q)
-		return err_set(e, -ENOMEM, "out of memory");
-	r = ctl_connect(name, "qmp.sock", &q->fd, e);
-	if (r) {
-		free(q);
-		return r;
-	}
-	json_decref(ctl_qmp_line(q));	/* the greeting */
-	j = ctl_qmp_ask(q, "{\"execute\":\"qmp_capabilities\"}");
-	if (!json_object_get(j, "return")) {
-		json_decref(j);
-		fd_close(&q->fd);
-		free(q);
-		return err_set(e, -EPROTO, "%s: no answer on its control socket", name);
-	}
-	json_decref(j);
-	*out = q;
-	return 0;
 }
 
 static void ctl_qmp_close(struct ctl_qmp *q)
@@ -170,26 +181,65 @@ static void ctl_qmp_close(struct ctl_qmp *q)
 	free(q);
 }
 
-/* Find the VM and carry out one command; *@reply (may be NULL) is the caller's. */
-static int ctl_command(const char *name, const char *request, json_t **reply, struct err *e)
+static int ctl_qmp_silent(const struct ctl_qmp *q, const char *name, struct err *e)
 {
-	struct rundir_vm vm;
-	struct ctl_qmp *q = NULL;
-	json_t *j;
-	int r = rundir_find(name, &vm, e);
+	return q->late ? err_set(e, -ETIMEDOUT, "%s: no answer on its control socket", name) :
+			 err_set(e, -EPIPE, "%s: closed its control socket", name);
+}
 
-	if (!r)
-		r = ctl_qmp_open(name, &q, e);
+static int ctl_qmp_open(const char *name, int timeout_ms, struct ctl_qmp **out, struct err *e)
+{
+	static const char negotiate[] = "{\"execute\":\"qmp_capabilities\"}";
+	struct ctl_qmp *q = calloc(1, sizeof(*q));
+	json_t *greeting, *reply;
+	int r;
+
+	if (!q)
+		return err_set(e, -ENOMEM, "out of memory");
+	q->deadline_ms = ctl_now_ms() + timeout_ms;
+	r = ctl_connect(name, "qmp.sock", timeout_ms, &q->fd, e);
+	if (r) {
+		free(q);
+		return r;
+	}
+	greeting = ctl_qmp_line(q);
+	reply = greeting ? ctl_qmp_ask(q, negotiate) : NULL;
+	if (!json_object_get(reply, "return"))
+		r = ctl_qmp_silent(q, name, e);
+	json_decref(greeting);
+	json_decref(reply);
+	if (r)
+		ctl_qmp_close(q);
+	else
+		*out = q;
+	return r;
+}
+
+/*
+ * Carry out one command; *@reply is the caller's, an error in it too. Without @reply an
+ * error is one of ours. -ETIMEDOUT: the VM has the socket, but does not answer.
+ */
+static int ctl_command(const char *name, const char *request, int timeout_ms, json_t **reply,
+		       struct err *e)
+{
+	struct ctl_qmp *q = NULL;
+	json_t *j, *error;
+	int r = ctl_qmp_open(name, timeout_ms, &q, e);
+
 	if (r)
 		return r;
 	j = ctl_qmp_ask(q, request);
-	ctl_qmp_close(q);
+	error = json_object_get(j, "error");
 	if (!j)
-		return err_set(e, -EPIPE, "%s: no answer on its control socket", name);
-	if (reply)
+		r = ctl_qmp_silent(q, name, e);
+	else if (error && !reply)
+		r = err_set(e, -EPROTO, "%s: %s", name,
+			    json_string_value(json_object_get(error, "desc")) ?: "error");
+	ctl_qmp_close(q);
+	if (reply && j)
 		*reply = json_incref(j);
 	json_decref(j);
-	return 0;
+	return r;
 }
 
 /* ---- verbs ------------------------------------------------------------------------------------ */
@@ -198,10 +248,10 @@ static const char *ctl_state(const char *name, char buf[32])
 {
 	json_t *reply = NULL;
 	const char *s;
+	int r = ctl_command(name, "{\"execute\":\"query-status\"}", QMP_TIMEOUT_STATE_MS, &reply, NULL);
 
-	ctl_command(name, "{\"execute\":\"query-status\"}", &reply, NULL);
 	s = json_string_value(json_object_get(json_object_get(reply, "return"), "status"));
-	snprintf(buf, 32, "%s", s ? s : "starting");
+	snprintf(buf, 32, "%s", s ? s : r == -ETIMEDOUT ? "stuck" : "starting");
 	json_decref(reply);
 	return buf;
 }
@@ -284,11 +334,15 @@ static int ctl_order(int argc, char **argv, const char *usage, const char *reque
 {
 	struct ctl_args a = { 0 };
 	struct err e = { 0 };
+	struct rundir_vm vm;
 	int status;
 
 	if (ctl_parse(argc, argv, &a, 1, 1, usage, &status))
 		return status;
-	return ctl_command(a.arg[0], request, NULL, &e) ? ctl_fail(&e) : 0;
+	if (rundir_find(a.arg[0], &vm, &e) ||
+	    ctl_command(a.arg[0], request, QMP_TIMEOUT_MS, NULL, &e))
+		return ctl_fail(&e);
+	return 0;
 }
 
 int ctl_pause(int argc, char **argv)
@@ -301,7 +355,7 @@ int ctl_resume(int argc, char **argv)
 	return ctl_order(argc, argv, "resume NAME", "{\"execute\":\"cont\"}");
 }
 
-/* True if the machine process ended within @ms. */
+/* True if the machine process ended within @ms; so it has if there is no @pidfd of it. */
 static bool ctl_wait_end(int pidfd, int ms)
 {
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
@@ -309,53 +363,73 @@ static bool ctl_wait_end(int pidfd, int ms)
 	return pidfd < 0 || poll(&p, 1, ms) == 1;
 }
 
-/* Order it to end, wait; then SIGKILL: a VM whose control loop hangs goes too. */
-static int ctl_end(const char *name, struct err *e)
+/* -ENOENT: no such VM; *@pidfd is -1 if it has just ended. */
+static int ctl_find(const char *name, int *pidfd, struct err *e)
 {
 	struct rundir_vm vm;
-	CLEANUP_FD int pidfd = -1;
 	int r = rundir_find(name, &vm, e);
 
 	if (r)
 		return r;
-	pidfd = (int)syscall(SYS_pidfd_open, vm.pid, 0);
-	if (!ctl_command(name, "{\"execute\":\"quit\"}", NULL, e) && ctl_wait_end(pidfd, 5000))
+	*pidfd = (int)syscall(SYS_pidfd_open, vm.pid, 0);
+	return *pidfd < 0 && errno != ESRCH ? err_errno(e, "%s: pid %d", name, (int)vm.pid) : 0;
+}
+
+/* Order it to end, wait; then SIGKILL: a VM whose control loop hangs goes too. */
+static int ctl_end(const char *name, int pidfd, struct err *e)
+{
+	struct rundir_vm vm;
+	int r = ctl_command(name, "{\"execute\":\"quit\"}", QMP_TIMEOUT_KILL_MS, NULL, e);
+
+	if (ctl_wait_end(pidfd, r == -ETIMEDOUT ? 0 : r ? END_GRACE_MS : END_TIMEOUT_MS))
 		return 0;
-	if (pidfd < 0 || syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0)
-		return err_errno(e, "%s: pid %d", name, (int)vm.pid);
-	return ctl_wait_end(pidfd, 5000) ? 0 : err_set(e, -ETIMEDOUT, "%s: does not end", name);
+	log_info(NULL, "%s: %s: ending its process", name, r ? e->msg : "does not end");
+	if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		return err_errno(e, "%s", name);
+	if (!ctl_wait_end(pidfd, END_TIMEOUT_MS))
+		return err_set(e, -ETIMEDOUT, "%s: does not end", name);
+	/* A detached VM has nobody who cleans up after it: whoever looks for it does. */
+	rundir_find(name, &vm, NULL);
+	return 0;
 }
 
 int ctl_kill(int argc, char **argv)
 {
 	struct ctl_args a = { 0 };
 	struct err e = { 0 };
+	CLEANUP_FD int pidfd = -1;
 	int status;
 
 	if (ctl_parse(argc, argv, &a, 1, 1, "kill NAME", &status))
 		return status;
-	return ctl_end(a.arg[0], &e) ? ctl_fail(&e) : 0;
+	if (ctl_find(a.arg[0], &pidfd, &e) || ctl_end(a.arg[0], pidfd, &e))
+		return ctl_fail(&e);
+	return 0;
 }
 
 int ctl_stop(int argc, char **argv)
 {
 	struct ctl_args a = { .timeout_s = STOP_TIMEOUT_DEFAULT_S };
 	struct err e = { 0 };
-	struct rundir_vm vm;
 	CLEANUP_FD int pidfd = -1;
-	int status;
+	int status, r, ms, patience;
 
 	if (ctl_parse(argc, argv, &a, 1, 1, "stop NAME [--timeout S]", &status))
 		return status;
-	if (rundir_find(a.arg[0], &vm, &e))
+	if (ctl_find(a.arg[0], &pidfd, &e))
 		return ctl_fail(&e);
-	pidfd = (int)syscall(SYS_pidfd_open, vm.pid, 0);
-	if (ctl_command(a.arg[0], "{\"execute\":\"system_powerdown\"}", NULL, &e))
-		return ctl_fail(&e);
-	if (ctl_wait_end(pidfd, (int)MIN(a.timeout_s, 86400u) * 1000))
+	ms = (int)MIN(a.timeout_s, 86400u) * 1000;
+	patience = MIN(ms, QMP_TIMEOUT_MS);
+	patience = MAX(patience, QMP_TIMEOUT_STATE_MS);
+	r = ctl_command(a.arg[0], "{\"execute\":\"system_powerdown\"}", patience, NULL, &e);
+	if (ctl_wait_end(pidfd, r ? 0 : ms))
 		return 0;
-	log_warn(NULL, "%s: did not power off within %u s: killing it", a.arg[0], a.timeout_s);
-	return ctl_end(a.arg[0], &e) ? ctl_fail(&e) : 0;
+	if (r)
+		log_warn(NULL, "%s: killing it", e.msg);
+	else
+		log_warn(NULL, "%s: did not power off within %u s: killing it", a.arg[0],
+			 a.timeout_s);
+	return ctl_end(a.arg[0], pidfd, &e) ? ctl_fail(&e) : 0;
 }
 
 int ctl_qmp(int argc, char **argv)
@@ -371,9 +445,9 @@ int ctl_qmp(int argc, char **argv)
 	if (ctl_parse(argc, argv, &a, 1, 2, "qmp NAME [JSON]", &status))
 		return status;
 	if (a.n == 2)
-		return ctl_command(a.arg[0], a.arg[1], &reply, &e) ? ctl_fail(&e) :
+		return ctl_command(a.arg[0], a.arg[1], QMP_TIMEOUT_MS, &reply, &e) ? ctl_fail(&e) :
 								     ctl_print_json(reply);
-	if (ctl_connect(a.arg[0], "qmp.sock", &fd, &e) || loop_new(&loop, &e))
+	if (ctl_connect(a.arg[0], "qmp.sock", QMP_TIMEOUT_MS, &fd, &e) || loop_new(&loop, &e))
 		return ctl_fail(&e);
 	pump_start(&in, loop, STDIN_FILENO, dup(fd));
 	pump_start(&out, loop, fd, STDOUT_FILENO);
@@ -417,7 +491,7 @@ int ctl_console(int argc, char **argv)
 
 	if (ctl_parse(argc, argv, &a, 1, 1, "console NAME", &status))
 		return status;
-	if (rundir_find(a.arg[0], &vm, &e) || ctl_connect(a.arg[0], "console.sock", &fd, &e))
+	if (rundir_find(a.arg[0], &vm, &e) || ctl_connect(a.arg[0], "console.sock", QMP_TIMEOUT_MS, &fd, &e))
 		return ctl_fail(&e);
 	wr = dup(fd);
 	if (wr < 0 || loop_new(&c.loop, &e))

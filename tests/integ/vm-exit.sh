@@ -144,6 +144,54 @@ test_detach() {
     "$VMM" status "$n" 2>/dev/null && bad "status of a VM that is gone"
 }
 
+detached() { # WORDS: start one; $name and $pid (its machine process)
+    cases=$((cases + 1))
+    name=t$$-det-$cases
+    "$VMM" run -q --name "$name" -m 64 -k "$GUEST" -a "$1" --detach </dev/null >/dev/null 2>err.txt ||
+        bad "--detach: $(cat err.txt)"
+    pid=$(python3 -c "import json; print(json.load(open('$RUNTIME/$name/info'))['pid'])")
+}
+
+# Connections that say nothing, more than the VM serves.
+crowd() {
+    exec python3 - "$RUNTIME/$name/qmp.sock" <<'PY'
+import socket, sys, time
+s = []
+for i in range(40):
+    s.append(socket.socket(socket.AF_UNIX))
+    s[-1].connect(sys.argv[1])
+print("CROWD", flush=True)
+time.sleep(60)
+PY
+}
+
+test_crowd() {
+    local verb holder
+    for verb in kill stop; do
+        detached "stuck=spin"
+        crowd >crowd.txt &
+        holder=$!
+        wait_for crowd.txt CROWD
+        "$VMM" status "$name" | grep -q running || bad "status in a crowd: $("$VMM" status "$name")"
+        [[ $verb == stop ]] && set -- --timeout 1
+        timeout 20 "$VMM" "$verb" "$name" "$@" 2>err.txt || bad "$verb in a crowd: exit $?: $(cat err.txt)"
+        vm_gone "$name" "$verb in a crowd"
+        kill "$holder"
+    done
+}
+
+# A machine process that does not answer: said so within a second or two, and killed.
+test_stopped() {
+    local start
+    detached "stuck=spin"
+    kill -STOP "$pid"
+    "$VMM" status "$name" | grep -q " stuck " || bad "status of a stopped process: $("$VMM" status "$name")"
+    start=$SECONDS
+    "$VMM" kill "$name" || bad "kill of a stopped process"
+    ((SECONDS - start <= 4)) || bad "kill of a stopped process took $((SECONDS - start)) s"
+    [[ ! -e $RUNTIME/$name ]] || bad "kill left behind: $RUNTIME/$name"
+}
+
 # The machine process killed, or the launcher: the other one cleans up.
 test_processes() {
     local m i
@@ -171,5 +219,7 @@ test_button
 test_stdin_end
 test_terminal
 test_detach
+test_crowd
+test_stopped
 test_processes
 vm_done
