@@ -432,28 +432,78 @@ int ctl_stop(int argc, char **argv)
 	return ctl_end(a.arg[0], pidfd, &e) ? ctl_fail(&e) : 0;
 }
 
+/* Status 1 if the VM refused, the answer says why. */
+static int ctl_qmp_once(const char *name, const char *request)
+{
+	struct err e = { 0 };
+	json_t *reply = NULL;
+	bool refused;
+
+	if (ctl_command(name, request, QMP_TIMEOUT_MS, &reply, &e))
+		return ctl_fail(&e);
+	refused = json_object_get(reply, "error");
+	return ctl_print_json(reply) || refused ? EXIT_FAILURE : 0;
+}
+
+/* ---- the terminal and a socket ------------------------------------------------------------------ */
+
+/* Both directions until @out ends or the loop is stopped. @fd is borrowed. */
+static int ctl_pump(struct loop *loop, struct pump *in, struct pump *out, int fd, struct err *e)
+{
+	CLEANUP_FD int wr = dup(fd);	/* a descriptor is watched once only */
+	int r;
+
+	if (wr < 0)
+		return err_errno(e, "socket");
+	r = pump_start(in, loop, STDIN_FILENO, wr);
+	if (!r)
+		r = pump_start(out, loop, fd, STDOUT_FILENO);
+	if (!r)
+		r = loop_run(loop);
+	pump_stop(in);
+	pump_stop(out);
+	return r ? err_set(e, r, "standard input and output: %s", strerror(-r)) : 0;
+}
+
+struct ctl_qmp_ctx {
+	struct loop *loop;
+	int fd;
+};
+
+/* The VM answers what it was asked, then closes, and that ends us. */
+static void ctl_qmp_input_end(void *ctx)
+{
+	shutdown(((struct ctl_qmp_ctx *)ctx)->fd, SHUT_WR);
+}
+
+static void ctl_qmp_end(void *ctx)
+{
+	loop_stop(((struct ctl_qmp_ctx *)ctx)->loop, 0);
+}
+
 int ctl_qmp(int argc, char **argv)
 {
 	struct ctl_args a = { 0 };
 	struct err e = { 0 };
-	json_t *reply = NULL;
-	int status;
-	struct pump in = { 0 }, out = { 0 };
-	struct loop *loop;
+	struct rundir_vm vm;
+	struct ctl_qmp_ctx c = { .fd = -1 };
+	struct pump in = { .on_end = ctl_qmp_input_end, .ctx = &c };
+	struct pump out = { .on_end = ctl_qmp_end, .ctx = &c };
 	CLEANUP_FD int fd = -1;
+	int status, r;
 
 	if (ctl_parse(argc, argv, &a, 1, 2, "qmp NAME [JSON]", &status))
 		return status;
-	if (a.n == 2)
-		return ctl_command(a.arg[0], a.arg[1], QMP_TIMEOUT_MS, &reply, &e) ? ctl_fail(&e) :
-								     ctl_print_json(reply);
-	if (ctl_connect(a.arg[0], "qmp.sock", QMP_TIMEOUT_MS, &fd, &e) || loop_new(&loop, &e))
+	if (rundir_find(a.arg[0], &vm, &e))
 		return ctl_fail(&e);
-	pump_start(&in, loop, STDIN_FILENO, dup(fd));
-	pump_start(&out, loop, fd, STDOUT_FILENO);
-	loop_run(loop);
-	loop_free(loop);
-	return 0;
+	if (a.n == 2)
+		return ctl_qmp_once(a.arg[0], a.arg[1]);
+	if (ctl_connect(a.arg[0], "qmp.sock", QMP_TIMEOUT_MS, &fd, &e) || loop_new(&c.loop, &e))
+		return ctl_fail(&e);
+	c.fd = fd;
+	r = ctl_pump(c.loop, &in, &out, fd, &e);
+	loop_free(c.loop);
+	return r ? ctl_fail(&e) : 0;
 }
 
 struct ctl_console_ctx {
@@ -486,20 +536,16 @@ int ctl_console(int argc, char **argv)
 	struct pump in = { .filter = ctl_console_keys, .ctx = &c };
 	struct pump out = { .on_end = ctl_console_end, .ctx = &c };
 	CLEANUP_FD int fd = -1;
-	CLEANUP_FD int wr = -1;
-	int status;
+	int status, r;
 
 	if (ctl_parse(argc, argv, &a, 1, 1, "console NAME", &status))
 		return status;
-	if (rundir_find(a.arg[0], &vm, &e) || ctl_connect(a.arg[0], "console.sock", QMP_TIMEOUT_MS, &fd, &e))
-		return ctl_fail(&e);
-	wr = dup(fd);
-	if (wr < 0 || loop_new(&c.loop, &e))
+	if (rundir_find(a.arg[0], &vm, &e) ||
+	    ctl_connect(a.arg[0], "console.sock", QMP_TIMEOUT_MS, &fd, &e) || loop_new(&c.loop, &e))
 		return ctl_fail(&e);
 	terminal_raw();
-	if (!pump_start(&in, c.loop, STDIN_FILENO, wr) && !pump_start(&out, c.loop, fd, STDOUT_FILENO))
-		loop_run(c.loop);
+	r = ctl_pump(c.loop, &in, &out, fd, &e);
 	terminal_restore();
 	loop_free(c.loop);
-	return 0;
+	return r ? ctl_fail(&e) : 0;
 }

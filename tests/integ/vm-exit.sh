@@ -192,6 +192,21 @@ test_stopped() {
     [[ ! -e $RUNTIME/$name ]] || bad "kill left behind: $RUNTIME/$name"
 }
 
+test_qmp() {
+    detached "stuck=halt"
+    printf '{"execute":"qmp_capabilities"}{"execute":"query-name"}' | timeout 10 "$VMM" qmp "$name" >qmp.txt ||
+        bad "qmp at the end of its input: exit $?"
+    [[ $(wc -l <qmp.txt) == 3 && $(tail -1 qmp.txt) == *"$name"* ]] || bad "qmp: $(cat qmp.txt)"
+    "$VMM" qmp "$name" '{"execute":"no-such-thing"}' >qmp.txt && bad "qmp: exit 0 for an error"
+    grep -q CommandNotFound qmp.txt || bad "qmp: error: $(cat qmp.txt)"
+    mkfifo qmp.in
+    timeout 10 "$VMM" qmp "$name" <>qmp.in >qmp.txt &
+    pid=$!
+    wait_for qmp.txt QMP
+    "$VMM" kill "$name" || bad "kill"
+    vm_end 0 "qmp at the VM's end"
+}
+
 # The machine process killed, or the launcher: the other one cleans up.
 test_processes() {
     local m i
@@ -221,5 +236,6 @@ test_terminal
 test_detach
 test_crowd
 test_stopped
+test_qmp
 test_processes
 vm_done
