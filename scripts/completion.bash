@@ -82,10 +82,10 @@ _vmm() {
             -n -m -c -k -i -a -d -v -q"
         ;;
     boot-entries) options="--json --backing --help" ;;
-    doctor | list) options="--json --help" ;;
-    status) options="--json --help" ;;
-    stop) options="--timeout --help" ;;
-    *) options="--help" ;;
+    doctor) options="--json --help" ;;
+    list | status) options="--json --verbose --quiet --help -v -q" ;;
+    stop) options="--timeout --verbose --quiet --help -v -q" ;;
+    *) options="--verbose --quiet --help -v -q" ;;
     esac
     if [[ $cur == -* ]]; then
         _vmm_complete_words "$options"

@@ -38,7 +38,7 @@
 /* ---- command lines -------------------------------------------------------------------------- */
 
 struct ctl_args {
-	bool json, help;
+	bool json, help, verbose, quiet;
 	unsigned timeout_s;
 	const char *arg[2];
 	size_t n;
@@ -49,9 +49,13 @@ static int ctl_parse(int argc, char **argv, struct ctl_args *a, size_t min, size
 		     const char *usage, int *status)
 {
 	bool wants_json = strstr(usage, "--json"), wants_timeout = strstr(usage, "--timeout");
-	struct opt table[4] = { { "help", 0, OPT_FLAG, &a->help, NULL, "this text" } };
+	struct opt table[6] = {
+		{ "help", 0, OPT_FLAG, &a->help, NULL, "this text" },
+		{ "verbose", 'v', OPT_FLAG, &a->verbose, NULL, "say what is done" },
+		{ "quiet", 'q', OPT_FLAG, &a->quiet, NULL, "errors only, no header over a list" },
+	};
 	struct err e = { 0 };
-	size_t n = 1;
+	size_t n = 3;
 	int r;
 
 	if (wants_json)
@@ -63,6 +67,7 @@ static int ctl_parse(int argc, char **argv, struct ctl_args *a, size_t min, size
 	r = opts_parse(table, argc, argv, a->arg, &a->n, &e);
 	if (!r && !a->help && a->n < min)
 		r = err_set(&e, -EINVAL, "%s: no NAME given (see vmm list)", argv[0]);
+	log_init("vmm", a->quiet ? LOG_ERROR : a->verbose ? LOG_INFO : LOG_WARN);
 	if (!r && !a->help)
 		return 0;
 	if (r)
@@ -302,7 +307,7 @@ int ctl_list(int argc, char **argv)
 	if (ctl_parse(argc, argv, &a, 0, 0, "list [--json]", &status))
 		return status;
 	all = a.json ? json_array() : NULL;
-	if (!all)
+	if (!all && !a.quiet)
 		printf("%-20s %-10s %8s %5s %10s %11s\n", "NAME", "STATE", "PID", "CPUS", "MEMORY",
 		       "UPTIME");
 	r = rundir_each(ctl_list_one, all, &e);

@@ -199,6 +199,8 @@ test_qmp() {
     [[ $(wc -l <qmp.txt) == 3 && $(tail -1 qmp.txt) == *"$name"* ]] || bad "qmp: $(cat qmp.txt)"
     "$VMM" qmp "$name" '{"execute":"no-such-thing"}' >qmp.txt && bad "qmp: exit 0 for an error"
     grep -q CommandNotFound qmp.txt || bad "qmp: error: $(cat qmp.txt)"
+    "$VMM" list -q | grep -q "^NAME" && bad "list -q: a header"
+    "$VMM" list -v -q | grep -q "^$name " || bad "list -v -q"
     mkfifo qmp.in
     timeout 10 "$VMM" qmp "$name" <>qmp.in >qmp.txt &
     pid=$!
