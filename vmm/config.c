@@ -225,12 +225,23 @@ static int config_check_name(const char *name, struct err *e)
 	return 0;
 }
 
+static int config_check_hostname(const char *host, struct err *e)
+{
+	for (const char *p = host; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("-._", *p))
+			return err_set(e, -EINVAL, "--hostname '%s': letters, digits, '-' and '.' only",
+				       host);
+	return *host ? 0 : err_set(e, -EINVAL, "--hostname: empty");
+}
+
 static int config_check(struct config *c, struct err *e)
 {
 	int r = config_parse_console(c, e);
 
 	if (!r && c->name_wanted)
 		r = config_check_name(c->name_wanted, e);
+	if (!r && c->hostname)
+		r = config_check_hostname(c->hostname, e);
 	if (r)
 		return r;
 	if (!c->n_disks && !c->kernel)

@@ -149,6 +149,7 @@ static void bad_disk_keys_name_the_key(void **state)
 	REFUSED("multiple of 2 MiB", "d", "-m", "65", "--hugepages");
 	REFUSED("no path", "--disk", "");
 	REFUSED("no path", "--disk", ",readonly");
+	REFUSED("--hostname", "d", "--hostname", "a b");
 	REFUSED("at most 20", "--disk", "a,serial=123456789012345678901");
 	REFUSED("unknown key 'ro'", "--disk", "a,ro");
 	REFUSED("unknown key ''", "--disk", "a,");
