@@ -6,17 +6,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct sparse_disk s;
-	struct gfs_source src;
-	struct gfs *g;
-
-	if (sparse_open(&s, data, size))
-		return 0;
-	src = sparse_source(&s);
-	if (!gfs_open_sources(&src, 1, &g, NULL)) {
-		gfs_exercise(g);
-		gfs_close(g);
-	}
-	sparse_close(&s);
+	gfs_exercise_sparse(data, size);
 	return 0;
 }

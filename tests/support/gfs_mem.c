@@ -135,3 +135,19 @@ void gfs_exercise(struct gfs *g)
 		gfs_readdir(x.fs, "/", visit, &x, &e);
 	}
 }
+
+void gfs_exercise_sparse(const uint8_t *data, size_t size)
+{
+	struct sparse_disk s;
+	struct gfs_source src;
+	struct gfs *g;
+
+	if (sparse_open(&s, data, size))
+		return;
+	src = sparse_source(&s);
+	if (!gfs_open_sources(&src, 1, &g, NULL)) {
+		gfs_exercise(g);
+		gfs_close(g);
+	}
+	sparse_close(&s);
+}

@@ -30,6 +30,8 @@ struct gfs_source sparse_source(struct sparse_disk *s);
 
 /** gfs_exercise - walk and read all that can be reached, with bounds; for fuzzing. */
 void gfs_exercise(struct gfs *g);
+/** gfs_exercise_sparse - the same for all that is in a sparse image; the body of fuzz targets. */
+void gfs_exercise_sparse(const uint8_t *data, size_t size);
 
 /* ---- file systems made of a table -------------------------------------------------------- */
 
