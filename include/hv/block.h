@@ -92,11 +92,6 @@ bool blk_readonly(const struct blk *b);
 const char *blk_format_name(const struct blk *b);
 /** blk_cluster_size - granularity of allocation in bytes; 512 for raw. */
 uint32_t blk_cluster_size(const struct blk *b);
-/**
- * blk_align - bytes that offsets, lengths and memory should be multiples of: 512, or the
- * file's own unit with O_DIRECT. Others work too, through a copy on the metadata thread.
- */
-uint32_t blk_align(const struct blk *b);
 /** blk_get_stats - counters and the metadata cache's size. Any thread. */
 void blk_get_stats(const struct blk *b, struct blk_stats *out);
 

@@ -55,11 +55,6 @@ uint32_t blk_cluster_size(const struct blk *b)
 	return blk_top(b)->drv->granularity(blk_top(b));
 }
 
-uint32_t blk_align(const struct blk *b)
-{
-	return b->align;
-}
-
 void blk_get_stats(const struct blk *b, struct blk_stats *out)
 {
 	*out = (struct blk_stats){

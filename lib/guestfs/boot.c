@@ -159,11 +159,6 @@ bool boot_is_file(struct gfs_fs *fs, const char *path)
 	return is_kind(fs, path, GFS_FILE);
 }
 
-bool boot_is_dir(struct gfs_fs *fs, const char *path)
-{
-	return is_kind(fs, path, GFS_DIR);
-}
-
 struct names_walk {
 	struct names *out;
 	const char *prefix, *suffix;

@@ -56,7 +56,6 @@ void boot_set_default(struct boot_list *l, size_t i, const char *fmt, ...) HV_PR
 /** boot_read_text - a small text file whose NUL bytes are turned to spaces. */
 int boot_read_text(struct gfs_fs *fs, const char *path, char **out);
 bool boot_is_file(struct gfs_fs *fs, const char *path);
-bool boot_is_dir(struct gfs_fs *fs, const char *path);
 
 /* A sorted list of the names in a directory that end in a suffix. */
 struct names {

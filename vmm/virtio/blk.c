@@ -516,8 +516,3 @@ int virtio_blk_new(const struct virtio_blk_cfg *cfg, struct virtio_dev **out, st
 	*out = &b->dev;
 	return 0;
 }
-
-void virtio_blk_resized(struct virtio_dev *d)
-{
-	vdev_config_changed(d);
-}

@@ -19,7 +19,5 @@ struct virtio_blk_cfg {
 };
 
 int virtio_blk_new(const struct virtio_blk_cfg *cfg, struct virtio_dev **out, struct err *e);
-/** virtio_blk_resized - the image has a new size: tell the guest. Main thread. */
-void virtio_blk_resized(struct virtio_dev *d);
 
 #endif
